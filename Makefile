@@ -1,0 +1,51 @@
+# The commands of this repository. `make` alone lists them.
+#
+# Everything is built with the one dev profile of Cargo.toml, so that tests, demo and bench share
+# what was compiled.
+
+CARGO  = scripts/with-cargo cargo
+TARGET = $(or $(CARGO_TARGET_DIR),target)
+TIER0  = $(TARGET)/debug/tier0
+# KEEP=1 leaves the demo's stack up.
+KEEP_FLAG = $(if $(filter-out 0,$(KEEP)),--keep)
+# Every test that starts servers wants both cores of a small machine to itself.
+TEST_THREADS = $(or $(RUST_TEST_THREADS),2)
+
+.PHONY: help setup build demo demo-specification test test-long no-failpoints bench lint clean-lab
+
+help: ## List these commands
+	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1|\2/p' Makefile | column -t -s '|'
+
+setup: ## Install missing Debian packages (as root) and check the Rust toolchain
+	@scripts/setup
+
+build: setup ## Build the binary
+	@$(CARGO) build --locked --bin tier0
+
+demo: build ## Move a whole data tier there and back under traffic; KEEP=1 leaves it up
+	@$(TIER0) lab demo $(KEEP_FLAG)
+
+demo-specification: build ## The same traffic moved the specification's way, and what that loses
+	@$(TIER0) lab demo --specification $(KEEP_FLAG)
+
+test: lint build no-failpoints ## All tests, against real servers
+	@RUST_TEST_THREADS=$(TEST_THREADS) $(CARGO) test --locked --workspace --exclude tier0
+	@RUST_TEST_THREADS=1 $(CARGO) test --locked --package tier0 --features failpoints
+
+test-long: lint build no-failpoints ## The same, and what takes many minutes
+	@TIER0_LONG=1 RUST_TEST_THREADS=$(TEST_THREADS) $(CARGO) test --locked --workspace --exclude tier0
+	@TIER0_LONG=1 RUST_TEST_THREADS=1 $(CARGO) test --locked --package tier0 --features failpoints
+
+# The places at which a test can end a role are not in a build that is not for tests.
+no-failpoints: build
+	@if grep -q TIER0_FAILPOINT_FILE $(TIER0); then echo "the build has failpoints" >&2; exit 1; fi
+
+bench: build ## Measure switches under load, and failovers from a killed region; BENCH=--quick or --large
+	@$(TIER0) lab bench $(BENCH)
+
+lint: setup ## Formatting and clippy
+	@$(CARGO) fmt --all --check
+	@$(CARGO) clippy --locked --workspace --all-targets --quiet -- --deny warnings
+
+clean-lab: ## Take down what a lab left behind
+	@$(TIER0) lab down

@@ -1,0 +1,211 @@
+//! One node: its newest view, and the one command that may be under way.
+//!
+//! A newer command ends an older one that still runs; every effect is safe to repeat, so being
+//! cut short leaves nothing that the newer one cannot deal with.
+
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
+
+use tier0_core::observe::{LastCommand, NodeReport, NodeView};
+use tier0_core::order::{Command, Outcome};
+use tier0_core::words::{NodeId, Stamp};
+use tokio::sync::{Notify, watch};
+use tokio::task::AbortHandle;
+
+use crate::adapter::Adapter;
+
+/// How often a server is looked at when nothing is going on.
+const LOOK_EVERY: Duration = Duration::from_millis(100);
+
+/// How often a writer's extra duties are done.
+const WRITER_EVERY: Duration = Duration::from_secs(1);
+
+/// One node.
+pub struct Node {
+    /// Which.
+    pub id: NodeId,
+    adapter: Arc<Adapter>,
+    view: Mutex<Option<(NodeView, Instant)>>,
+    running: Mutex<Option<Running>>,
+    look_now: Notify,
+}
+
+/// A command under way.
+#[derive(Clone)]
+struct Running {
+    stamp: Stamp,
+    abort: AbortHandle,
+    progress: Arc<Mutex<Option<String>>>,
+    ended: watch::Receiver<Option<Outcome>>,
+}
+
+/// What waiting for a command came to.
+pub enum Waited {
+    /// It ended.
+    Ended(Outcome),
+    /// It is still under way.
+    Running(Option<String>),
+}
+
+impl Node {
+    /// A node that has not been looked at.
+    pub fn new(id: NodeId, adapter: Adapter) -> Self {
+        Node {
+            id,
+            adapter: Arc::new(adapter),
+            view: Mutex::new(None),
+            running: Mutex::new(None),
+            look_now: Notify::new(),
+        }
+    }
+
+    /// Look at the server again and again; `changed` is called when something other than a
+    /// position is different.
+    pub async fn watch(&self, changed: impl Fn() + Send) {
+        let mut known: Option<NodeView> = None;
+        loop {
+            let view = self.adapter.observe().await;
+            let outline = outline(&view);
+            *lock(&self.view) = Some((view, Instant::now()));
+            if known.as_ref() != Some(&outline) {
+                known = Some(outline);
+                changed();
+            }
+            tokio::select! {
+                () = tokio::time::sleep(LOOK_EVERY) => {}
+                () = self.look_now.notified() => {}
+                () = self.adapter.wait_for_exit() => {
+                    tracing::warn!(node = %self.id, "the server has ended");
+                    // Whatever ends twice a millisecond must not keep a core busy.
+                    tokio::time::sleep(Duration::from_millis(1)).await;
+                }
+            }
+        }
+    }
+
+    /// Look at the server at once.
+    pub fn look_now(&self) {
+        self.look_now.notify_one();
+    }
+
+    /// Do what only the writer's node needs, until cancelled.
+    pub async fn keep_as_writer(&self, is_writer: impl Fn() -> bool + Send) {
+        loop {
+            tokio::time::sleep(WRITER_EVERY).await;
+            let idle = lock(&self.running).is_none();
+            if idle && is_writer() {
+                self.adapter.keep_as_writer(&self.id).await;
+            }
+        }
+    }
+
+    /// The node's part of a report.
+    pub fn report(
+        &self,
+        last: Option<(Stamp, tier0_core::steps::Step, Option<Outcome>)>,
+    ) -> Option<NodeReport> {
+        let (view, seen) = lock(&self.view).clone()?;
+        let progress =
+            lock(&self.running).as_ref().and_then(|running| lock(&running.progress).clone());
+        let last = last.map(|(stamp, step, outcome)| LastCommand {
+            stamp,
+            step,
+            progress: outcome.is_none().then_some(progress).flatten(),
+            outcome,
+        });
+        Some(NodeReport { age_ms: seen.elapsed().as_millis() as u64, view, last })
+    }
+
+    /// Whether this very command is under way.
+    pub fn is_running(&self, stamp: &Stamp) -> bool {
+        lock(&self.running).as_ref().is_some_and(|running| running.stamp == *stamp)
+    }
+
+    /// Begin a command, ending an older one. `performed` runs before anybody hears of the outcome,
+    /// `kept` after.
+    pub fn begin<P, PF, K, KF>(self: &Arc<Self>, command: Command, performed: P, kept: K)
+    where
+        P: FnOnce(Outcome) -> PF + Send + 'static,
+        PF: Future<Output = Outcome> + Send,
+        K: FnOnce(Outcome) -> KF + Send + 'static,
+        KF: Future<Output = ()> + Send,
+    {
+        let (tell, heard) = watch::channel(None);
+        let progress = Arc::new(Mutex::new(None));
+        let node = Arc::clone(self);
+        let stamp = command.stamp.clone();
+        let told = Arc::clone(&progress);
+        let mut slot = lock(&self.running);
+        if let Some(older) = slot.take() {
+            older.abort.abort();
+        }
+        let task = tokio::spawn(async move {
+            let limit = Duration::from_millis(command.limit_ms);
+            let note = move |sentence: String| {
+                *lock(&told) = Some(sentence);
+            };
+            let outcome = node.adapter.perform(&command.order, limit, &note).await;
+            let outcome = performed(outcome).await;
+            node.look_now();
+            // Nobody waits any more: that is theirs to decide.
+            let _ = tell.send(Some(outcome.clone()));
+            kept(outcome).await;
+            let mut slot = lock(&node.running);
+            if slot.as_ref().is_some_and(|running| running.stamp == command.stamp) {
+                *slot = None;
+            }
+        });
+        *slot = Some(Running { stamp, abort: task.abort_handle(), progress, ended: heard });
+    }
+
+    /// Wait for a command that is under way.
+    pub async fn wait(&self, stamp: &Stamp, most: Duration) -> Waited {
+        let running = lock(&self.running).clone();
+        let Some(mut running) = running.filter(|running| running.stamp == *stamp) else {
+            return Waited::Running(None);
+        };
+        let ended = tokio::time::timeout(most, running.ended.wait_for(Option::is_some)).await;
+        match ended {
+            Ok(Ok(outcome)) => match outcome.clone() {
+                Some(outcome) => Waited::Ended(outcome),
+                None => Waited::Running(None),
+            },
+            Ok(Err(_)) => {
+                Waited::Ended(Outcome::Unknown { why: "a newer command ended it".to_owned() })
+            }
+            Err(_) => Waited::Running(lock(&running.progress).clone()),
+        }
+    }
+}
+
+/// The view without what changes all the time.
+fn outline(view: &NodeView) -> NodeView {
+    let mut view = view.clone();
+    match &mut view {
+        NodeView::Postgres(view) => {
+            view.flushed = None;
+            view.replayed = None;
+            view.sessions = 0;
+            view.longest_transaction_ms = None;
+            view.retained_wal = 0;
+            view.archive = None;
+            view.disk_free = None;
+            for follower in &mut view.followers {
+                follower.flushed = None;
+                follower.replayed = None;
+            }
+        }
+        NodeView::Redis(view) => {
+            view.offset = None;
+            view.keys = 0;
+            view.used_memory = 0;
+            view.disk_free = None;
+        }
+    }
+    view
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
+    // A panic while holding one of these locks leaves plain values behind, which stay usable.
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}

@@ -1,0 +1,122 @@
+//! The agent as a process: opens its state, watches its nodes, answers polls and commands.
+
+use std::path::Path;
+use std::sync::Arc;
+use std::time::Duration;
+
+use anyhow::{Context, anyhow};
+use axum::extract::{Request, State as Shared};
+use axum::http::StatusCode;
+use axum::middleware::{self, Next};
+use axum::response::{IntoResponse, Response};
+use axum::routing::{get, post};
+use axum::{Json, Router};
+use tier0_config::{Follower, Reader, Secret, Stack};
+use tier0_core::words::{NodeId, Region};
+use tier0_wire::{CommandRequest, PROTOCOL, PollRequest, read_token, tokens_match};
+
+use crate::adapter::Adapter;
+use crate::desk::Desk;
+use crate::listen::listen;
+use crate::node::Node;
+use crate::state::State;
+
+/// Run the agent of a region until `shutdown` resolves. The data servers live on.
+pub async fn run(
+    config: &Path,
+    region: &Region,
+    shutdown: impl Future<Output = ()> + Send + 'static,
+) -> anyhow::Result<()> {
+    let stack = Stack::load(config)?;
+    let settings = stack
+        .agent(region)
+        .ok_or_else(|| anyhow!("{} has no [[agent]] for region {region}", config.display()))?;
+    let token = read_token(&stack.stack.role_token_file).context("read the role token")?;
+    let state = State::open(&settings.state_directory).context("open the agent's state")?;
+    let mut nodes = Vec::new();
+    for datastore in &stack.datastores {
+        let id = NodeId::new(datastore.name.clone(), region.clone());
+        nodes.push(Node::new(id, Adapter::open(datastore, region)?));
+    }
+    let run = uuid::Uuid::now_v7().to_string();
+    let desk = Arc::new(Desk::new(region.clone(), run, nodes, state));
+    for node in desk.nodes() {
+        let (watched, kept) = (Arc::clone(node), Arc::clone(node));
+        let (watching, keeping) = (Arc::clone(&desk), Arc::clone(&desk));
+        tokio::spawn(async move { watched.watch(|| watching.changed()).await });
+        tokio::spawn(async move { kept.keep_as_writer(|| keeping.is_writer()).await });
+    }
+    // Nothing that an agent reads can change while it runs; it says so, and lives through SIGHUP.
+    let follower = Follower::new(config.to_owned(), Reader::Agent(region.clone()), stack.clone());
+    let mut following = tokio::task::JoinSet::new();
+    following.spawn(tier0_config::follow(follower, |_| {}));
+    let listener = listen(settings.listen)
+        .with_context(|| format!("listen on {} as the agent of {region}", settings.listen))?;
+    tracing::info!(%region, address = %settings.listen, "the agent listens");
+    let app = Router::new()
+        .route("/v1/poll", post(poll))
+        .route("/v1/command", post(command))
+        .route("/v1/report", get(report))
+        .with_state(Arc::clone(&desk))
+        .layer(middleware::from_fn_with_state(Arc::new(token), authenticate))
+        .route("/health", get(async || "ok\n"));
+    axum::serve(listener, app)
+        .with_graceful_shutdown(async move {
+            shutdown.await;
+            // Polls that wait would hold the end up for as long as they wait.
+            desk.changed();
+        })
+        .await
+        .context("serve polls and commands")
+}
+
+/// Only roles of this stack are answered.
+async fn authenticate(
+    Shared(token): Shared<Arc<Secret>>,
+    request: Request,
+    next: Next,
+) -> Response {
+    let presented = request
+        .headers()
+        .get("authorization")
+        .and_then(|value| value.to_str().ok())
+        .and_then(|value| value.strip_prefix("Bearer "));
+    match presented {
+        Some(presented) if tokens_match(presented, &token) => next.run(request).await,
+        Some(_) | None => {
+            (StatusCode::UNAUTHORIZED, "the role token is missing or wrong\n").into_response()
+        }
+    }
+}
+
+fn other_protocol(found: u32) -> Response {
+    let sentence = format!("protocol {found} was asked for, this agent speaks {PROTOCOL}\n");
+    (StatusCode::BAD_REQUEST, sentence).into_response()
+}
+
+async fn poll(Shared(desk): Shared<Arc<Desk>>, Json(request): Json<PollRequest>) -> Response {
+    if request.protocol != PROTOCOL {
+        return other_protocol(request.protocol);
+    }
+    Json(desk.poll(request).await).into_response()
+}
+
+async fn command(Shared(desk): Shared<Arc<Desk>>, Json(request): Json<CommandRequest>) -> Response {
+    if request.protocol != PROTOCOL {
+        return other_protocol(request.protocol);
+    }
+    // The command outlives the connection that brought it.
+    let wait = Duration::from_millis(request.wait_ms.min(60_000));
+    let asked = tokio::spawn(async move { desk.command(request.command, wait).await });
+    match asked.await {
+        Ok(answer) => Json(answer).into_response(),
+        Err(error) => {
+            tracing::error!(%error, "a command was not carried through");
+            StatusCode::INTERNAL_SERVER_ERROR.into_response()
+        }
+    }
+}
+
+async fn report(Shared(desk): Shared<Arc<Desk>>) -> Response {
+    Json(desk.report()).into_response()
+}

@@ -1,0 +1,416 @@
+//! The file's tables, each field with its description.
+
+use std::collections::BTreeMap;
+use std::net::SocketAddr;
+use std::path::PathBuf;
+
+use serde::{Deserialize, Serialize};
+use tier0_core::observe::MovePolicy;
+use tier0_core::record::DatastoreKind;
+use tier0_core::words::{DatastoreName, Region, Site, StackName};
+
+use crate::describe::{About, Count, Fallback, Kind, Role, Setting, Table, Unit, settings};
+use crate::limits::Limits;
+use crate::secret::SecretSource;
+
+const AGENTS: &[Role] = &[Role::Agent];
+const ORCHESTRATORS: &[Role] = &[Role::Orchestrator];
+const BACKENDS: &[Role] = &[Role::Backend];
+const AGENTS_AND_ORCHESTRATORS: &[Role] = &[Role::Agent, Role::Orchestrator];
+const AGENTS_AND_BACKENDS: &[Role] = &[Role::Agent, Role::Backend];
+
+const fn setting(kind: Kind, examples: &'static [&'static str]) -> Setting {
+    Setting::required(kind, examples)
+}
+
+const fn many(key: &'static str, examples: usize, fields: &'static [crate::Field]) -> About {
+    About::Table(Table { count: Count::Many { key, examples }, fields })
+}
+
+settings! {
+    /// A whole stack.
+    pub struct Stack {
+        /// What belongs to the stack as a whole.
+        pub stack: StackSettings => About::Table(Table {
+            count: Count::One,
+            fields: StackSettings::FIELDS,
+        }),
+        /// One per site that runs an orchestrator. Version 0.1 supports exactly one.
+        pub orchestrators: Vec<OrchestratorSettings> as "orchestrator"
+            => many("site", 1, OrchestratorSettings::FIELDS),
+        /// One per region.
+        pub agents: Vec<AgentSettings> as "agent" => many("region", 2, AgentSettings::FIELDS),
+        /// What moves: one per PostgreSQL cluster or Redis replication group.
+        pub datastores: Vec<DatastoreSettings> as "datastore"
+            => many("name", 2, DatastoreSettings::FIELDS),
+        /// The reference backend, where it runs.
+        #[serde(default)]
+        pub telemetry: Vec<TelemetrySettings> as "telemetry"
+            => many("region", 2, TelemetrySettings::FIELDS),
+        /// Limits and time-outs.
+        #[serde(default)]
+        pub limits: Limits => About::Table(Table {
+            count: Count::Optional { example_of: &[0] },
+            fields: Limits::FIELDS,
+        }),
+    }
+}
+
+settings! {
+    /// What belongs to the stack as a whole.
+    pub struct StackSettings {
+        /// Its name.
+        pub name: StackName => About::Setting(setting(Kind::Name("stack"), &[r#""shop""#])),
+        /// The two regions that hold data, the writer's home first.
+        pub regions: Vec<Region> => About::Setting(
+            setting(Kind::Names("region"), &[r#"["region1", "region2"]"#])
+                .agrees(&["two different regions"])
+        ),
+        /// The token with which roles authenticate to each other.
+        pub role_token_file: SecretSource => About::Setting(
+            setting(Kind::Secret, &[r#""/etc/tier0/role.token""#]).read_by(AGENTS_AND_ORCHESTRATORS)
+        ),
+    }
+}
+
+settings! {
+    /// One orchestrator.
+    pub struct OrchestratorSettings {
+        /// Where it runs.
+        pub site: Site => About::Setting(
+            setting(Kind::Name("site"), &[r#""witness""#]).read_by(ORCHESTRATORS)
+        ),
+        /// Where its API listens.
+        pub listen: SocketAddr => About::Setting(
+            setting(Kind::Address, &[r#""10.0.3.10:8003""#])
+                .read_by(ORCHESTRATORS)
+                .agrees(&["no other server of the stack has this address"])
+        ),
+        /// More addresses its API listens on.
+        #[serde(default)]
+        pub also_listen: Vec<SocketAddr> => About::Setting(
+            setting(Kind::Addresses, &[r#"["127.0.0.1:8003"]"#])
+                .or(Fallback::Value("[]"))
+                .read_by(ORCHESTRATORS)
+        ),
+        /// Where the authority record and the journal are kept.
+        pub state_directory: PathBuf => About::Setting(
+            setting(Kind::Path, &[r#""/var/lib/tier0/orchestrator""#]).read_by(ORCHESTRATORS)
+        ),
+        /// The token that may operate.
+        pub operate_token_file: SecretSource => About::Setting(
+            setting(Kind::Secret, &[r#""credential:operate-token""#]).read_by(ORCHESTRATORS)
+        ),
+        /// The token that may also accept loss.
+        pub accept_loss_token_file: SecretSource => About::Setting(
+            setting(Kind::Secret, &[r#""credential:accept-loss-token""#]).read_by(ORCHESTRATORS)
+        ),
+        /// Whether reading needs no token when asked from loopback.
+        #[serde(default = "yes")]
+        pub open_reads_on_loopback: bool => About::Setting(
+            setting(Kind::Flag, &["true"]).or(Fallback::Value("true")).read_by(ORCHESTRATORS)
+        ),
+    }
+}
+
+fn yes() -> bool {
+    true
+}
+
+settings! {
+    /// One agent.
+    pub struct AgentSettings {
+        /// The region it looks after.
+        pub region: Region => About::Setting(
+            setting(Kind::Name("region"), &[r#""region1""#, r#""region2""#])
+                .read_by(AGENTS_AND_ORCHESTRATORS)
+                .agrees(&["each of `stack.regions` has one agent"])
+        ),
+        /// Where it listens for orchestrators and peer agents.
+        pub listen: SocketAddr => About::Setting(
+            setting(Kind::Address, &[r#""10.0.1.10:8004""#, r#""10.0.2.10:8004""#])
+                .read_by(AGENTS_AND_ORCHESTRATORS)
+                .agrees(&["no other server of the stack has this address"])
+        ),
+        /// Where it keeps what it heard and obeyed.
+        pub state_directory: PathBuf => About::Setting(
+            setting(Kind::Path, &[r#""/var/lib/tier0/agent""#]).read_by(AGENTS)
+        ),
+    }
+}
+
+settings! {
+    /// One datastore.
+    pub struct DatastoreSettings {
+        /// Its name.
+        pub name: DatastoreName => About::Setting(
+            setting(Kind::Name("datastore"), &[r#""main""#, r#""cache""#])
+                .agrees(&["no two datastores have one name"])
+        ),
+        /// Its kind.
+        pub kind: DatastoreKind => About::Setting(
+            setting(Kind::Choice(&["postgres", "redis"]), &[r#""postgres""#, r#""redis""#])
+                .agrees(&["the table `datastore.postgres` or `datastore.redis` of this kind is there"])
+        ),
+        /// What its failure to move means for the others: with `required` the stack does not move
+        /// without it, with `follow` the others move and it is brought along as well as it can be.
+        pub policy: Option<MovePolicy> => About::Setting(
+            setting(Kind::Choice(&["required", "follow"]), &[r#""required""#, r#""follow""#])
+                .or(Fallback::Nothing("`required` for PostgreSQL, `follow` for Redis"))
+                .read_by(ORCHESTRATORS)
+        ),
+        /// One node per region.
+        pub nodes: Vec<NodeSettings> as "node" => many("region", 2, NodeSettings::FIELDS),
+        /// What only PostgreSQL has.
+        pub postgres: Option<PostgresSettings> => About::Table(Table {
+            count: Count::Optional { example_of: &[0] },
+            fields: PostgresSettings::FIELDS,
+        }),
+        /// What only Redis has.
+        pub redis: Option<RedisSettings> => About::Table(Table {
+            count: Count::Optional { example_of: &[1] },
+            fields: RedisSettings::FIELDS,
+        }),
+    }
+}
+
+settings! {
+    /// One node.
+    pub struct NodeSettings {
+        /// Its region.
+        pub region: Region => About::Setting(
+            setting(Kind::Name("region"), &[
+                r#""region1""#, r#""region2""#, r#""region1""#, r#""region2""#,
+            ])
+            .agrees(&["each of `stack.regions` has one node of every datastore"])
+        ),
+        /// The address as the other region and the clients see it.
+        pub address: SocketAddr => About::Setting(
+            setting(Kind::Address, &[
+                r#""10.0.1.10:5432""#,
+                r#""10.0.2.10:5432""#,
+                r#""10.0.1.10:6379""#,
+                r#""10.0.2.10:6379""#,
+            ])
+            .agrees(&["no other server of the stack has this address"])
+        ),
+        /// Its data directory.
+        pub data_directory: PathBuf => About::Setting(
+            setting(Kind::Path, &[
+                r#""/var/lib/postgresql/17/main""#,
+                r#""/var/lib/postgresql/17/main""#,
+                r#""/var/lib/redis""#,
+            ])
+            .read_by(AGENTS)
+            .agrees(&["no other node in the region has it"])
+        ),
+        /// Its own part of the WAL archive (PostgreSQL).
+        pub archive_directory: Option<PathBuf> => About::Setting(
+            setting(Kind::Path, &[
+                r#""/var/lib/postgresql/archive""#, r#""/var/lib/postgresql/archive""#, "",
+            ])
+            .or(Fallback::Nothing("no archive, which only Redis can do without"))
+            .read_by(AGENTS)
+            .agrees(&["PostgreSQL needs one"])
+        ),
+        /// Its server log.
+        pub log_file: PathBuf => About::Setting(
+            setting(Kind::Path, &[
+                r#""/var/log/postgresql/main.log""#,
+                r#""/var/log/postgresql/main.log""#,
+                r#""/var/log/redis/cache.log""#,
+            ])
+            .read_by(AGENTS)
+        ),
+        /// Only there for a PostgreSQL server that ran before tier0 did; `tier0 init` writes it.
+        /// Its files stay its operator's.
+        pub adopted: Option<AdoptedSettings> => About::Table(Table {
+            count: Count::Optional { example_of: &[0, 1] },
+            fields: AdoptedSettings::FIELDS,
+        }),
+    }
+}
+
+settings! {
+    /// Where an adopted PostgreSQL server has what a server that tier0 made has elsewhere.
+    pub struct AdoptedSettings {
+        /// The directory of its `postgresql.conf`, which gets an include at its end.
+        pub config_directory: PathBuf => About::Setting(
+            setting(Kind::Path, &[r#""/etc/postgresql/17/main""#]).read_by(AGENTS)
+        ),
+        /// The directory of its Unix socket.
+        pub socket_directory: PathBuf => About::Setting(
+            setting(Kind::Path, &[r#""/var/run/postgresql""#]).read_by(AGENTS)
+        ),
+    }
+}
+
+settings! {
+    /// What only PostgreSQL has.
+    pub struct PostgresSettings {
+        /// Where `postgres`, `pg_basebackup`, `pg_rewind` and `pg_controldata` are.
+        pub bin_directory: PathBuf => About::Setting(
+            setting(Kind::Path, &[r#""/usr/lib/postgresql/17/bin""#]).read_by(AGENTS)
+        ),
+        /// The agent's own role: superuser, by the Unix socket in the data directory's `socket`
+        /// neighbour, peer authentication.
+        pub admin_user: String => About::Setting(
+            setting(Kind::Text, &[r#""postgres""#]).read_by(AGENTS)
+        ),
+        /// The role with which standbys stream.
+        pub replication_user: String => About::Setting(
+            setting(Kind::Text, &[r#""replication_user""#]).read_by(AGENTS)
+        ),
+        /// Its password.
+        pub replication_password_file: SecretSource => About::Setting(
+            setting(Kind::Secret, &[r#""/etc/tier0/replication.password""#]).read_by(AGENTS)
+        ),
+        /// The database of the application.
+        pub database: String => About::Setting(
+            setting(Kind::Text, &[r#""shop""#]).read_by(AGENTS_AND_BACKENDS)
+        ),
+        /// The application's role.
+        pub application_user: String => About::Setting(
+            setting(Kind::Text, &[r#""shop""#]).read_by(AGENTS_AND_BACKENDS)
+        ),
+        /// Its password.
+        pub application_password_file: SecretSource => About::Setting(
+            setting(Kind::Secret, &[r#""env:SHOP_PASSWORD""#]).read_by(AGENTS_AND_BACKENDS)
+        ),
+        /// Networks from which the application may connect, for the generated `pg_hba.conf`.
+        #[serde(default = "loopback")]
+        pub client_networks: Vec<String> => About::Setting(
+            setting(Kind::Networks, &[r#"["10.1.0.0/16", "10.2.0.0/16"]"#])
+                .or(Fallback::Value(r#"["127.0.0.0/8"]"#))
+                .read_by(AGENTS)
+        ),
+        /// Settings for `postgresql.conf`, the same on every node.
+        #[serde(default)]
+        pub parameters: BTreeMap<String, String> => About::Setting(
+            setting(Kind::TextByName, &[r#"{ max_connections = "200", max_wal_size = "4GB" }"#])
+                .or(Fallback::Value("{}"))
+                .read_by(AGENTS)
+                .agrees(&["no password stands in it"])
+        ),
+    }
+}
+
+settings! {
+    /// What only Redis has.
+    pub struct RedisSettings {
+        /// The `redis-server` binary.
+        pub server_binary: PathBuf => About::Setting(
+            setting(Kind::Path, &[r#""/usr/bin/redis-server""#]).read_by(AGENTS)
+        ),
+        /// The password.
+        pub password_file: SecretSource => About::Setting(
+            setting(Kind::Secret, &[r#""/etc/tier0/redis.password""#]).read_by(AGENTS_AND_BACKENDS)
+        ),
+        /// The name under which Sentinels know it.
+        pub master_name: String => About::Setting(
+            setting(Kind::Text, &[r#""cache""#]).read_by(AGENTS)
+        ),
+        /// Sentinel's `down-after-milliseconds`, which bounds how long writes may be held. With
+        /// less than 3 s Sentinel may fail back right after a switch; with more, it takes longer
+        /// to notice a dead Redis where it acts by itself.
+        pub down_after_ms: u64 => About::Setting(
+            setting(
+                Kind::Whole { unit: Unit::Milliseconds, least: 3_000, most: 600_000 },
+                &["5000"],
+            )
+            .read_by(AGENTS_AND_ORCHESTRATORS)
+            .agrees(&["at least twice `limits.pause_ms`"])
+        ),
+        /// How a switch is done: `vote` by a majority vote and a hello, `documented` by
+        /// `SENTINEL FAILOVER` after pause, offsets and fence.
+        #[serde(default)]
+        pub mode: RedisMode => About::Setting(
+            setting(Kind::Choice(&["vote", "documented"]), &[r#""vote""#])
+                .or(Fallback::Value(r#""vote""#))
+                .read_by(AGENTS_AND_ORCHESTRATORS)
+        ),
+        /// The Sentinels.
+        #[serde(default)]
+        pub sentinels: Vec<SentinelSettings> as "sentinel"
+            => many("site", 3, SentinelSettings::FIELDS),
+        /// Lines for `redis.conf`, the same on every node; a key may have several values.
+        #[serde(default)]
+        pub parameters: BTreeMap<String, Vec<String>> => About::Setting(
+            setting(Kind::TextsByName, &[r#"{ appendonly = ["yes"], maxmemory = ["2gb"] }"#])
+                .or(Fallback::Value("{}"))
+                .read_by(AGENTS)
+                .agrees(&["no password stands in it"])
+        ),
+    }
+}
+
+/// How a Redis switch tells Sentinel.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum RedisMode {
+    /// By a majority vote and a hello.
+    #[default]
+    Vote,
+    /// By `SENTINEL FAILOVER`, after pause, offsets and fence.
+    Documented,
+}
+
+settings! {
+    /// One Sentinel.
+    pub struct SentinelSettings {
+        /// Where it runs.
+        pub site: Site => About::Setting(
+            setting(Kind::Name("site"), &[r#""region1""#, r#""region2""#, r#""witness""#])
+                .read_by(AGENTS)
+        ),
+        /// Its address.
+        pub address: SocketAddr => About::Setting(
+            setting(Kind::Address, &[
+                r#""10.0.1.10:26379""#, r#""10.0.2.10:26379""#, r#""10.0.3.10:26379""#,
+            ])
+            .read_by(AGENTS)
+            .agrees(&["no two Sentinels of a datastore have one address"])
+        ),
+    }
+}
+
+settings! {
+    /// One instance of the reference backend.
+    pub struct TelemetrySettings {
+        /// Its region.
+        pub region: Region => About::Setting(
+            setting(Kind::Name("region"), &[r#""region1""#, r#""region2""#])
+                .read_by(BACKENDS)
+                .agrees(&["one of `stack.regions`"])
+        ),
+        /// Where it listens.
+        pub listen: SocketAddr => About::Setting(
+            setting(Kind::Address, &[r#""10.0.1.10:8000""#, r#""10.0.2.10:8000""#])
+                .read_by(BACKENDS)
+                .agrees(&["no other server of the stack has this address"])
+        ),
+        /// More addresses it listens on.
+        #[serde(default)]
+        pub also_listen: Vec<SocketAddr> => About::Setting(
+            setting(Kind::Addresses, &[r#"["127.0.0.1:8000"]"#])
+                .or(Fallback::Value("[]"))
+                .read_by(BACKENDS)
+        ),
+        /// The PostgreSQL datastore it writes to.
+        pub postgres: DatastoreName => About::Setting(
+            setting(Kind::Name("datastore"), &[r#""main""#])
+                .read_by(BACKENDS)
+                .agrees(&["a datastore of kind `postgres`"])
+        ),
+        /// The Redis datastore it caches in.
+        pub redis: DatastoreName => About::Setting(
+            setting(Kind::Name("datastore"), &[r#""cache""#])
+                .read_by(BACKENDS)
+                .agrees(&["a datastore of kind `redis`"])
+        ),
+    }
+}
+
+fn loopback() -> Vec<String> {
+    vec!["127.0.0.0/8".to_owned()]
+}

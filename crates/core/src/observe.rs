@@ -1,0 +1,291 @@
+//! What an agent reports of its nodes. A report says what was seen, never what to do about it;
+//! what could not be seen is absent or an error text, never a default.
+
+use std::collections::BTreeMap;
+
+use serde::{Deserialize, Serialize};
+
+use crate::order::{Outcome, Step};
+use crate::words::{
+    DatastoreName, Heard, Lsn, NodeId, RedisPosition, Region, ReplicationId, Stamp, SystemId,
+    Timeline,
+};
+
+/// Everything one agent knows, as of one moment.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct AgentReport {
+    /// The region this agent looks after.
+    pub region: Region,
+    /// Which run of the agent this is; changes at every start.
+    pub run: String,
+    /// One higher for each report that differs from the one before; starts anew with each run.
+    pub sequence: u64,
+    /// The newest record it has heard of; `None` before the first.
+    pub heard: Option<Heard>,
+    /// One entry for each node it looks after.
+    pub nodes: BTreeMap<NodeId, NodeReport>,
+    /// Why the agent will obey nothing at the moment (state directory not writable, damaged state).
+    pub refusing: Option<String>,
+}
+
+/// One node as its agent sees it.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct NodeReport {
+    /// How old the view was when the report was made, in milliseconds.
+    pub age_ms: u64,
+    /// What the server is and does.
+    pub view: NodeView,
+    /// The newest command that was obeyed, with its outcome if it has one yet.
+    pub last: Option<LastCommand>,
+}
+
+/// The newest command of a node.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct LastCommand {
+    /// Its stamp.
+    pub stamp: Stamp,
+    /// Its step.
+    pub step: Step,
+    /// Its outcome; `None` while it runs.
+    pub outcome: Option<Outcome>,
+    /// How far it is, in a sentence, while it runs.
+    pub progress: Option<String>,
+}
+
+/// A node's server.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(tag = "kind", rename_all = "kebab-case")]
+pub enum NodeView {
+    /// A PostgreSQL server.
+    Postgres(PostgresView),
+    /// A Redis server.
+    Redis(RedisView),
+}
+
+/// Whether the server process is there.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum ProcessState {
+    /// There is no data directory (or an empty one).
+    NoData,
+    /// There is a data directory that cannot be used: a clone or rewind broke off in it.
+    Unusable,
+    /// The server is not running.
+    Stopped,
+    /// The process is there but does not answer queries yet.
+    Starting,
+    /// It answers.
+    Running,
+    /// The process is there, and has not answered within the probe's deadline.
+    Silent,
+}
+
+/// What a PostgreSQL server is at the moment.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum PostgresRole {
+    /// Accepts writes.
+    Primary,
+    /// In recovery.
+    Standby,
+}
+
+/// One PostgreSQL node.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct PostgresView {
+    /// Whether the server process is there.
+    pub process: ProcessState,
+    /// Its role, while it runs.
+    pub role: Option<PostgresRole>,
+    /// The system identifier of the data directory.
+    pub system: Option<SystemId>,
+    /// The timeline it writes or replays.
+    pub timeline: Option<Timeline>,
+    /// A primary's flush position, or what a standby has received and flushed.
+    pub flushed: Option<Lsn>,
+    /// What a standby has replayed.
+    pub replayed: Option<Lsn>,
+    /// The effective `synchronous_standby_names`.
+    pub sync_names: Option<String>,
+    /// Standbys that stream from here.
+    pub followers: Vec<PostgresFollower>,
+    /// The `application_name` this standby streams under, while it streams.
+    pub streaming_as: Option<String>,
+    /// Whether clients are let in by `pg_hba.conf` (P8).
+    pub clients_admitted: bool,
+    /// Whether the last stop was clean, while it is stopped.
+    pub shut_down_cleanly: Option<bool>,
+    /// Sessions of clients.
+    pub sessions: u32,
+    /// The longest open transaction of a client, in milliseconds.
+    pub longest_transaction_ms: Option<u64>,
+    /// WAL kept for slots that nobody reads, in bytes.
+    pub retained_wal: u64,
+    /// What the archiver did, where archiving is on.
+    pub archive: Option<ArchiveView>,
+    /// Slot name to `wal_status`.
+    pub slots: BTreeMap<String, String>,
+    /// Free bytes on the file system of the data directory.
+    pub disk_free: Option<u64>,
+    /// Settings that the safety argument or a check reads, by name.
+    pub settings: BTreeMap<String, String>,
+    /// Server version as a number (150018 is 15.18).
+    pub version: Option<u32>,
+    /// What went wrong when looking, if anything did.
+    pub error: Option<String>,
+}
+
+/// What a PostgreSQL archiver did (`pg_stat_archiver`).
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ArchiveView {
+    /// Failures since the statistics were reset.
+    pub failed: u64,
+    /// How long ago the last one was, in seconds.
+    pub last_failed_seconds: Option<u64>,
+    /// How long ago the last success was, in seconds.
+    pub last_archived_seconds: Option<u64>,
+}
+
+/// A standby as its primary sees it.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct PostgresFollower {
+    /// Its `application_name`.
+    pub name: String,
+    /// `state` of `pg_stat_replication`.
+    pub state: String,
+    /// `sync_state` of `pg_stat_replication`. A hint: it can be ahead of what backends do (H6).
+    pub sync_state: String,
+    /// Flushed by the standby.
+    pub flushed: Option<Lsn>,
+    /// Replayed by the standby.
+    pub replayed: Option<Lsn>,
+}
+
+/// What a Redis server is at the moment.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum RedisRole {
+    /// A master.
+    Master,
+    /// A replica.
+    Replica,
+}
+
+/// One Redis node.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct RedisView {
+    /// Whether the server process is there.
+    pub process: ProcessState,
+    /// Its role, while it runs.
+    pub role: Option<RedisRole>,
+    /// `master_replid`.
+    pub replication: Option<ReplicationId>,
+    /// `master_repl_offset` of a master, `slave_repl_offset` of a replica.
+    pub offset: Option<u64>,
+    /// `master_replid2` and `second_repl_offset`, where there are any: the history before the
+    /// last promotion.
+    pub second: Option<RedisPosition>,
+    /// `host:port` of its master, for a replica.
+    pub master: Option<String>,
+    /// `master_link_status` is `up`.
+    pub link_up: bool,
+    /// A full synchronisation from the master runs, or data is being loaded: nothing here counts.
+    pub loading: bool,
+    /// Keys in all databases.
+    pub keys: u64,
+    /// `min-replicas-to-write`.
+    pub min_replicas_to_write: Option<u64>,
+    /// `evicted_keys` since the start.
+    pub evicted_keys: u64,
+    /// Replicas connected and online.
+    pub replicas: u32,
+    /// `used_memory` in bytes.
+    pub used_memory: u64,
+    /// `maxmemory` in bytes; 0 is unlimited.
+    pub maxmemory: u64,
+    /// Each Sentinel as asked by this agent: address to what it says.
+    pub sentinels: BTreeMap<String, SentinelView>,
+    /// Free bytes on the file system of the data directory.
+    pub disk_free: Option<u64>,
+    /// `redis_version`.
+    pub version: Option<String>,
+    /// What went wrong when looking, if anything did.
+    pub error: Option<String>,
+}
+
+impl RedisView {
+    /// The position, where both halves of it are known.
+    pub fn position(&self) -> Option<RedisPosition> {
+        Some(RedisPosition { replication: self.replication.clone()?, offset: self.offset? })
+    }
+}
+
+/// What one Sentinel says of the datastore.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct SentinelView {
+    /// The master it names, `host:port`.
+    pub master: Option<String>,
+    /// Its configuration epoch for this master.
+    pub config_epoch: Option<u64>,
+    /// The flags it gives the master.
+    pub flags: Option<String>,
+    /// How many other Sentinels it knows.
+    pub peers: Option<u64>,
+    /// How many replicas it knows.
+    pub replicas: Option<u64>,
+    /// Why nothing is known of it.
+    pub error: Option<String>,
+}
+
+/// The shape of the stack, as far as decisions need it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Shape {
+    /// Regions, the home of the writer first.
+    pub regions: Vec<Region>,
+    /// Datastores.
+    pub datastores: BTreeMap<DatastoreName, DatastoreShape>,
+}
+
+impl Shape {
+    /// The region that is not `region`; `None` unless there are exactly two.
+    pub fn other(&self, region: &Region) -> Option<&Region> {
+        match self.regions.as_slice() {
+            [a, b] if a == region => Some(b),
+            [a, b] if b == region => Some(a),
+            _ => None,
+        }
+    }
+}
+
+/// One datastore, as far as decisions need it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct DatastoreShape {
+    /// Its kind.
+    pub kind: crate::record::DatastoreKind,
+    /// What its failure means for the others (O1).
+    pub policy: MovePolicy,
+    /// `host:port` of each region's node, as the nodes see each other.
+    pub addresses: BTreeMap<Region, String>,
+    /// How Sentinel learns of a switch (Redis).
+    pub announce: Announce,
+}
+
+/// How Sentinel learns of a switch.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Announce {
+    /// By a majority vote and a hello.
+    Vote,
+    /// By `SENTINEL FAILOVER`, after pause, offsets and fence.
+    Documented,
+}
+
+/// What a datastore's failure to move means for the operation (O1).
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum MovePolicy {
+    /// The stack does not move without it.
+    Required,
+    /// The others move without it; it is brought along as well as it can be.
+    Follow,
+}

@@ -1,0 +1,288 @@
+//! Every way in which the authority record changes, and nothing else changes it.
+//!
+//! A change is applied to the record that is known to be stored; the driver stores the result by
+//! compare-and-swap. A change that no longer makes sense on the record it meets is refused.
+
+use std::collections::BTreeMap;
+
+use crate::order::Refusal;
+use crate::record::{
+    Claim, ClaimPhase, DatastoreKind, DatastoreRecord, Member, Protection, RECORD_FORMAT, Record,
+};
+use crate::words::{
+    DatastoreName, Epoch, Lineage, Lsn, NodeId, OperationId, Revision, StackName, SyncName,
+    WallMillis,
+};
+
+use crate::observe::Shape;
+
+/// One change of the record.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Change {
+    /// This run begins to act (R4).
+    Drive {
+        /// Which run.
+        driver: String,
+    },
+    /// An operation takes the stack; the intent of R5.
+    Claim(Claim),
+    /// The point of no return: one more epoch, another writer, takeover sets empty, exposed.
+    Swap {
+        /// By which operation.
+        operation: OperationId,
+        /// The memberships it relies on: each must still be in the takeover set.
+        members: BTreeMap<DatastoreName, SyncName>,
+    },
+    /// The abort of an operation; it and `Swap` start from one revision, so one of them fails.
+    Abort {
+        /// Which operation.
+        operation: OperationId,
+    },
+    /// The operation leaves the record.
+    Finish {
+        /// Which operation.
+        operation: OperationId,
+    },
+    /// A new membership number is given out.
+    Number {
+        /// Of which datastore.
+        datastore: DatastoreName,
+    },
+    /// A proven member enters the takeover set.
+    Join {
+        /// The member.
+        member: Member,
+    },
+    /// A member leaves the takeover set, before PostgreSQL stops waiting for it (P1); a node that
+    /// is held is released.
+    Leave {
+        /// Which node.
+        node: NodeId,
+        /// Why.
+        reason: String,
+    },
+    /// The floors of members are raised (P3).
+    Floors {
+        /// New floors.
+        floors: BTreeMap<NodeId, Lsn>,
+    },
+    /// A Redis datastore holds data from now on.
+    Born {
+        /// Which datastore.
+        datastore: DatastoreName,
+    },
+}
+
+/// The first record of a stack.
+pub fn first_record(
+    stack: StackName,
+    shape: &Shape,
+    lineage: Lineage,
+    driver: String,
+    wall: WallMillis,
+) -> Record {
+    let datastores = shape
+        .datastores
+        .iter()
+        .map(|(name, datastore)| {
+            let protection = match datastore.kind {
+                DatastoreKind::Postgres => Protection::Exposed {
+                    since: wall,
+                    reason: "no standby has joined yet".to_owned(),
+                },
+                DatastoreKind::Redis => Protection::BestEffort,
+            };
+            let record = DatastoreRecord {
+                kind: datastore.kind,
+                takeover: BTreeMap::new(),
+                protection,
+                memberships: 0,
+            };
+            (name.clone(), record)
+        })
+        .collect();
+    Record {
+        format: RECORD_FORMAT,
+        stack,
+        lineage,
+        epoch: Epoch::FIRST,
+        revision: Revision::FIRST,
+        writer: shape.regions[0].clone(),
+        datastores,
+        driver,
+        held: BTreeMap::new(),
+        claim: None,
+    }
+}
+
+/// The record after a change, one revision on; or why the change cannot be made on this record.
+pub fn apply(record: &Record, change: &Change, wall: WallMillis) -> Result<Record, Refusal> {
+    let mut next = record.clone();
+    next.revision = record.revision.next();
+    match change {
+        Change::Drive { driver } => next.driver = driver.clone(),
+        Change::Claim(claim) => {
+            if let Some(other) = &record.claim {
+                return Err(Refusal::new(
+                    "operation-running",
+                    format!("{} {} owns the stack", other.kind, other.operation),
+                ));
+            }
+            next.claim = Some(claim.clone());
+        }
+        Change::Swap { operation, members } => {
+            for (name, member) in members {
+                still_member(record, name, member)?;
+            }
+            swap(record, &mut next, operation, wall)?;
+        }
+        Change::Abort { operation } => {
+            let claim = claimed(&mut next, operation)?;
+            if claim.phase == ClaimPhase::After {
+                return Err(Refusal::new(
+                    "past-point-of-no-return",
+                    "the writer has moved; the operation can only go forward",
+                ));
+            }
+            claim.phase = ClaimPhase::Aborting;
+        }
+        Change::Finish { operation } => {
+            claimed(&mut next, operation)?;
+            next.claim = None;
+        }
+        Change::Number { datastore } => {
+            datastore_of(&mut next, datastore)?.memberships += 1;
+        }
+        Change::Join { member } => join(record, &mut next, member)?,
+        Change::Leave { node, reason } => {
+            next.held.remove(node);
+            let datastore = datastore_of(&mut next, node.datastore())?;
+            datastore.takeover.remove(node);
+            if datastore.takeover.is_empty() {
+                datastore.protection = exposed(&datastore.protection, wall, reason);
+            }
+        }
+        Change::Floors { floors } => {
+            for (node, floor) in floors {
+                let datastore = datastore_of(&mut next, node.datastore())?;
+                if let Some(member) = datastore.takeover.get_mut(node) {
+                    member.floor = member.floor.max(*floor);
+                }
+            }
+        }
+        Change::Born { datastore } => {
+            let datastore = datastore_of(&mut next, datastore)?;
+            datastore.memberships = datastore.memberships.max(1);
+        }
+    }
+    Ok(next)
+}
+
+/// A leave that was on its way to the store when the move was asked for comes first.
+fn still_member(record: &Record, name: &DatastoreName, member: &SyncName) -> Result<(), Refusal> {
+    let takeover = record.datastores.get(name).map(|datastore| &datastore.takeover);
+    let found = takeover.and_then(|takeover| takeover.get(member.node()));
+    if found.is_some_and(|found| found.name == *member) {
+        return Ok(());
+    }
+    Err(Refusal::new(
+        "not-in-takeover-set",
+        format!("{member} left the takeover set while the operation was prepared"),
+    ))
+}
+
+fn swap(
+    record: &Record,
+    next: &mut Record,
+    operation: &OperationId,
+    wall: WallMillis,
+) -> Result<(), Refusal> {
+    let claim = claimed(next, operation)?;
+    if claim.phase != ClaimPhase::Before {
+        return Err(Refusal::new("aborting", "the operation is being aborted"));
+    }
+    claim.phase = ClaimPhase::After;
+    let target = claim.target.clone();
+    let (from, accept_loss) = (claim.from.clone(), claim.accept_loss);
+    for (name, datastore) in &record.datastores {
+        let proven = datastore.takeover.keys().any(|node| *node.region() == target);
+        if accept_loss && !proven && datastore.kind == DatastoreKind::Postgres {
+            let node = NodeId::new(name.clone(), from.clone());
+            next.held.insert(node, format!("loss was accepted by operation {operation}"));
+        }
+    }
+    let claim = claimed(next, operation)?;
+    for (name, datastore) in &record.datastores {
+        for (node, member) in &datastore.takeover {
+            if *node.region() == target {
+                claim.members.insert(name.clone(), member.clone());
+            }
+        }
+    }
+    next.epoch = record.epoch.next();
+    next.writer = target;
+    for datastore in next.datastores.values_mut() {
+        datastore.takeover.clear();
+        if datastore.kind == DatastoreKind::Postgres {
+            datastore.protection = exposed(
+                &datastore.protection,
+                wall,
+                "the writer moved; the old side has not joined yet",
+            );
+        }
+    }
+    Ok(())
+}
+
+fn join(record: &Record, next: &mut Record, member: &Member) -> Result<(), Refusal> {
+    let node = member.name.node();
+    let writer = next.writer.clone();
+    let datastore = datastore_of(next, node.datastore())?;
+    if *node.region() == writer {
+        return Err(Refusal::new("is-writer", format!("{node} is the writer's own node")));
+    }
+    if member.name.membership() != datastore.memberships {
+        return Err(Refusal::new(
+            "old-membership",
+            format!("{} is not the newest membership, {} is", member.name, datastore.memberships),
+        ));
+    }
+    if record.claim.as_ref().is_some_and(|claim| claim.kind.moves_writer()) {
+        return Err(Refusal::new("operation-running", "the writer is being moved"));
+    }
+    // Exactly one name is waited for (P2): an earlier member is not one any more.
+    datastore.takeover.clear();
+    datastore.takeover.insert(node.clone(), member.clone());
+    datastore.protection = Protection::Protected;
+    Ok(())
+}
+
+fn exposed(before: &Protection, wall: WallMillis, reason: &str) -> Protection {
+    match before {
+        Protection::Exposed { since, .. } => {
+            Protection::Exposed { since: *since, reason: reason.to_owned() }
+        }
+        Protection::Protected | Protection::AtRisk { .. } | Protection::BestEffort => {
+            Protection::Exposed { since: wall, reason: reason.to_owned() }
+        }
+    }
+}
+
+fn claimed<'a>(next: &'a mut Record, operation: &OperationId) -> Result<&'a mut Claim, Refusal> {
+    let Some(claim) = &mut next.claim else {
+        return Err(Refusal::new("not-the-owner", "no operation owns the stack"));
+    };
+    if claim.operation == *operation {
+        return Ok(claim);
+    }
+    Err(Refusal::new("not-the-owner", format!("{} {} owns the stack", claim.kind, claim.operation)))
+}
+
+fn datastore_of<'a>(
+    next: &'a mut Record,
+    name: &DatastoreName,
+) -> Result<&'a mut DatastoreRecord, Refusal> {
+    next.datastores
+        .get_mut(name)
+        .ok_or_else(|| Refusal::new("unknown-datastore", format!("there is no datastore {name}")))
+}

@@ -1,0 +1,385 @@
+//! The orchestrator's decisions: one function, [`Orchestrator::step`], from what happened to what
+//! should be done.
+//!
+//! ```text
+//!   reports, outcomes,              ┌ requests ┐   ┌ decider table ┐
+//!   store answers, requests ──────► │          ├──►│ (repairs)     ├──► effects: store, send, note
+//!                                   └ executor ┘   └───────────────┘
+//! ```
+//!
+//! Commands carry the revision of the record that is known to be stored, so nothing is sent while
+//! a change of the record is under way. The core asks for one change at a time.
+
+mod activity;
+mod change;
+mod decider;
+mod executor;
+mod input;
+mod lag;
+mod orders;
+mod output;
+mod requests;
+mod seen;
+mod settings;
+
+use std::collections::{BTreeMap, VecDeque};
+
+use crate::order::Order;
+use crate::record::{ClaimPhase, Record};
+use crate::steps::StepKey;
+use crate::words::{DatastoreName, Moment, NodeId, OperationId, Revision, Stamp, StepNumber};
+
+pub use activity::{
+    Activity, Ended, Facts, Progress, Sent, StepState, Verdict, back_plan, forward_plan, plan,
+};
+pub use change::{Change, apply, first_record};
+pub use decider::{DECIDER, DeciderRow, Decision};
+pub use input::{Asked, Consent, Input, Now, Request, StoreAnswer};
+pub use lag::Lag;
+pub use output::{Effect, Note, Noted};
+pub use seen::{Answering, RegionSeen, Seen};
+pub use settings::{Limits, Settings};
+
+/// Everything an orchestrator remembers between two inputs.
+#[derive(Debug, Clone)]
+pub struct Orchestrator {
+    settings: Settings,
+    driver: String,
+    record: Option<Record>,
+    seen: Seen,
+    lag: Lag,
+    activities: BTreeMap<OperationId, Activity>,
+    wanted: VecDeque<Wanted>,
+    storing: Option<Storing>,
+    next_step: (Revision, StepNumber),
+    frozen: Option<String>,
+    backoff: BTreeMap<DatastoreName, Backoff>,
+    not_following_since: BTreeMap<NodeId, Moment>,
+    floors_at: Moment,
+    explained: BTreeMap<String, &'static str>,
+}
+
+/// A change of the record that waits its turn.
+#[derive(Debug, Clone)]
+struct Wanted {
+    change: Change,
+    by: Option<(OperationId, StepKey)>,
+}
+
+/// A change of the record that is being stored.
+#[derive(Debug, Clone)]
+struct Storing {
+    wanted: Wanted,
+    next: Record,
+}
+
+/// How long to leave a datastore alone after a repair that did not work.
+#[derive(Debug, Clone, Copy, Default)]
+struct Backoff {
+    failures: u32,
+    not_before: Moment,
+}
+
+impl Orchestrator {
+    /// An orchestrator that knows nothing yet. `driver` names this run and no other.
+    pub fn new(settings: Settings, driver: String) -> Self {
+        Orchestrator {
+            settings,
+            driver,
+            record: None,
+            seen: Seen::default(),
+            lag: Lag::default(),
+            activities: BTreeMap::new(),
+            wanted: VecDeque::new(),
+            storing: None,
+            next_step: (Revision::FIRST, StepNumber::FIRST),
+            frozen: None,
+            backoff: BTreeMap::new(),
+            not_following_since: BTreeMap::new(),
+            floors_at: Moment::ZERO,
+            explained: BTreeMap::new(),
+        }
+    }
+
+    /// The record that is known to be stored.
+    pub fn record(&self) -> Option<&Record> {
+        self.record.as_ref()
+    }
+
+    /// The newest reports.
+    pub fn seen(&self) -> &Seen {
+        &self.seen
+    }
+
+    /// How far standbys are behind, in time.
+    pub fn lag(&self) -> &Lag {
+        &self.lag
+    }
+
+    /// The operations under way.
+    pub fn activities(&self) -> impl Iterator<Item = &Activity> {
+        self.activities.values()
+    }
+
+    /// Why nothing at all is done at the moment (R2).
+    pub fn frozen(&self) -> Option<&str> {
+        self.frozen.as_deref()
+    }
+
+    /// The settings.
+    pub fn settings(&self) -> &Settings {
+        &self.settings
+    }
+
+    /// Decide with these limits from now on; what is under way keeps the time it was given.
+    pub fn set_limits(&mut self, limits: Limits) {
+        self.settings.limits = limits;
+    }
+
+    /// Take in what happened and say what should be done.
+    pub fn step(&mut self, now: &Now, input: Input) -> Vec<Effect> {
+        let mut out = Vec::new();
+        match input {
+            Input::Loaded(record) => self.loaded(now, record, &mut out),
+            Input::Stored(answer) => self.stored(now, answer, &mut out),
+            Input::Report(report) => self.reported(now, report, &mut out),
+            Input::Missed { region, why } => {
+                let seen = self.seen.regions.entry(region).or_default();
+                seen.missed = Some(why);
+                seen.misses = seen.misses.saturating_add(1);
+            }
+            Input::Outcome { operation, key, stamp, outcome } => {
+                self.outcome(now, &operation, &key, &stamp, outcome, &mut out);
+            }
+            Input::Asked(request) => self.asked(now, request, &mut out),
+            Input::Tick => {}
+        }
+        if self.is_driving() {
+            self.advance_all(now, &mut out);
+            self.decide(now, &mut out);
+            self.raise_floors(now);
+            self.advance_all(now, &mut out);
+        }
+        self.store_next(now, &mut out);
+        out
+    }
+
+    /// Whether this run may act: it is the record's driver, and nothing is frozen.
+    fn is_driving(&self) -> bool {
+        self.frozen.is_none()
+            && self.record.as_ref().is_some_and(|record| record.driver == self.driver)
+    }
+
+    fn loaded(&mut self, now: &Now, record: Record, out: &mut Vec<Effect>) {
+        let settled = self.storing.take();
+        let driving = record.driver == self.driver;
+        self.record = Some(record);
+        if let Some(storing) = settled {
+            // A compare-and-swap whose answer was lost: the record itself says whether it is in.
+            let stored = self.record.as_ref() == Some(&storing.next);
+            if stored {
+                self.change_is_stored(now, storing.wanted, out);
+                return;
+            }
+            self.wanted.push_front(storing.wanted);
+        }
+        if !driving && !self.wants_to_drive() {
+            let change = Change::Drive { driver: self.driver.clone() };
+            self.wanted.push_front(Wanted { change, by: None });
+        }
+    }
+
+    fn wants_to_drive(&self) -> bool {
+        self.wanted.iter().any(|wanted| matches!(wanted.change, Change::Drive { .. }))
+    }
+
+    fn store_next(&mut self, now: &Now, out: &mut Vec<Effect>) {
+        if self.storing.is_some() || self.frozen.is_some() {
+            return;
+        }
+        let Some(record) = self.record.clone() else { return };
+        while let Some(wanted) = self.wanted.pop_front() {
+            match change::apply(&record, &wanted.change, now.wall) {
+                Ok(next) => {
+                    out.push(Effect::Store {
+                        expected: record.heard(),
+                        next: Box::new(next.clone()),
+                    });
+                    self.storing = Some(Storing { wanted, next });
+                    return;
+                }
+                Err(refusal) => {
+                    if let Some((operation, key)) = wanted.by {
+                        self.settle(now, &operation, &key, Verdict::Refused { refusal }, out);
+                        self.advance_all(now, out);
+                    }
+                }
+            }
+        }
+    }
+
+    fn stored(&mut self, now: &Now, answer: StoreAnswer, out: &mut Vec<Effect>) {
+        match answer {
+            StoreAnswer::Stored => {
+                let Some(storing) = self.storing.take() else { return };
+                self.record = Some(storing.next);
+                self.change_is_stored(now, storing.wanted, out);
+            }
+            StoreAnswer::Lost { current } => {
+                let lost = self.storing.take();
+                let deposed = current.driver != self.driver;
+                self.record = Some(*current);
+                if deposed
+                    && !lost
+                        .as_ref()
+                        .is_some_and(|lost| matches!(lost.wanted.change, Change::Drive { .. }))
+                {
+                    // Another run acts now. This one leaves everything to it (R4).
+                    self.activities.clear();
+                    self.wanted.clear();
+                    self.frozen = Some(
+                        "another orchestrator has taken over; this one acts no more".to_owned(),
+                    );
+                    return;
+                }
+                if let Some(lost) = lost {
+                    self.wanted.push_front(lost.wanted);
+                }
+            }
+            StoreAnswer::Unknown { .. } => out.push(Effect::Load),
+        }
+    }
+
+    fn change_is_stored(&mut self, now: &Now, wanted: Wanted, out: &mut Vec<Effect>) {
+        if matches!(wanted.change, Change::Drive { .. }) {
+            self.resume(now, out);
+        }
+        let Some((operation, key)) = wanted.by else { return };
+        match &wanted.change {
+            Change::Swap { .. } => self.moved(now, &operation, out),
+            Change::Number { datastore } => self.numbered(&operation, datastore),
+            Change::Drive { .. }
+            | Change::Claim(_)
+            | Change::Abort { .. }
+            | Change::Finish { .. }
+            | Change::Join { .. }
+            | Change::Leave { .. }
+            | Change::Floors { .. }
+            | Change::Born { .. } => {}
+        }
+        self.settle(now, &operation, &key, Verdict::Done { learnt: None }, out);
+    }
+
+    /// Go on with, or undo, the operation that an earlier run left in the record.
+    fn resume(&mut self, now: &Now, out: &mut Vec<Effect>) {
+        let Some(claim) = self.record.as_ref().and_then(|record| record.claim.clone()) else {
+            return;
+        };
+        if self.activities.contains_key(&claim.operation) {
+            return;
+        }
+        let steps = match claim.phase {
+            ClaimPhase::Before | ClaimPhase::Aborting => back_plan(&self.settings.shape),
+            ClaimPhase::After => forward_plan(&self.settings.shape),
+        };
+        let mut activity = Activity::from_claim(&claim, Activity::waiting(steps), now);
+        if claim.phase != ClaimPhase::After {
+            activity.abort = Some(crate::order::Refusal::new(
+                "orchestrator-restarted",
+                "the orchestrator ended before the point of no return",
+            ));
+        }
+        if claim.phase == ClaimPhase::Aborting {
+            activity.skip(now, |key| key.step == crate::steps::Step::RecordAbort, "already stored");
+        }
+        out.push(activity.note(
+            now,
+            None,
+            None,
+            Noted::Remark {
+                sentence: format!("taken over by {} in phase {:?}", self.driver, claim.phase),
+            },
+        ));
+        self.activities.insert(claim.operation.clone(), activity);
+    }
+
+    fn reported(&mut self, now: &Now, report: crate::observe::AgentReport, out: &mut Vec<Effect>) {
+        let region = report.region.clone();
+        if let (Some(heard), Some(record)) = (&report.heard, &self.record) {
+            let mine = record.heard();
+            let ahead = heard.lineage == mine.lineage
+                && (heard.epoch, heard.revision) > (mine.epoch, mine.revision)
+                && self.storing.is_none();
+            let foreign = heard.lineage != mine.lineage;
+            if (ahead || foreign) && self.frozen.is_none() {
+                // The store went back in time, or began anew (R2).
+                self.frozen = Some(format!(
+                    "the agent of {region} has heard of {heard} of lineage {}, the store holds \
+                     {mine} of lineage {}: the store was lost or restored from a copy. Nothing is \
+                     done until `tier0 authority adopt`",
+                    heard.lineage, mine.lineage
+                ));
+                out.push(Effect::Explain {
+                    row: "F01",
+                    subject: region.to_string(),
+                    sentence: "the store is older than what an agent has heard: frozen",
+                });
+            }
+        }
+        let seen = self.seen.regions.entry(region).or_default();
+        if let Some((old, _)) = &seen.report {
+            // Two connections: a late answer must not replace a newer one.
+            if old.run == report.run && old.sequence > report.sequence {
+                seen.missed = None;
+                seen.misses = 0;
+                return;
+            }
+        }
+        if report.heard.is_some() {
+            seen.heard = report.heard.clone();
+        }
+        seen.missed = None;
+        seen.misses = 0;
+        seen.report = Some((report, now.moment));
+        self.note_flushed(now);
+        self.note_following(now);
+    }
+
+    /// The stamp of the next command.
+    fn stamp(&mut self) -> Option<Stamp> {
+        let record = self.record.as_ref()?;
+        let step =
+            if self.next_step.0 == record.revision { self.next_step.1 } else { StepNumber::FIRST };
+        self.next_step = (record.revision, step.next());
+        Some(Stamp {
+            lineage: record.lineage.clone(),
+            epoch: record.epoch,
+            revision: record.revision,
+            step,
+        })
+    }
+
+    /// What `--plan` prints: every step in order, with what it would order.
+    pub fn plan_of_move(&self) -> Vec<(StepKey, &'static str)> {
+        activity::plan(&self.settings.shape, crate::record::OperationKind::Switchover, None)
+            .into_iter()
+            .map(|key| {
+                let sentence = crate::steps::row(key.step).sentence;
+                (key, sentence)
+            })
+            .collect()
+    }
+}
+
+/// What beginning a step comes to.
+#[derive(Debug)]
+enum Begin {
+    /// It is over at once.
+    Settle(Verdict),
+    /// A command.
+    Send { node: NodeId, order: Order, limit: std::time::Duration },
+    /// A change of the record.
+    Change(Change),
+    /// Not yet: look again at the next input.
+    NotYet,
+}

@@ -1,0 +1,299 @@
+//! What somebody asks for: turned into an operation, or refused before anything is touched.
+
+use std::collections::BTreeMap;
+
+use crate::observe::RedisView;
+use crate::order::Refusal;
+use crate::readiness::{Level, Question, judge};
+use crate::record::{ClaimPhase, OperationKind, Record};
+use crate::words::{DatastoreName, NodeId, OperationId, Region};
+
+use super::Orchestrator;
+use super::activity::{Activity, Facts, plan};
+use super::input::{Asked, Consent, Now, Request};
+use super::output::{Effect, Noted};
+use super::seen::Answering;
+
+/// `min-replicas-to-write` at and above which a master counts as fenced.
+pub(super) const FENCED: u64 = 99;
+
+impl Orchestrator {
+    pub(super) fn asked(&mut self, now: &Now, request: Request, out: &mut Vec<Effect>) {
+        let target = match &request.what {
+            Asked::Move { target, .. } => Some(target.clone()),
+            Asked::Rebuild { .. } | Asked::Expose { .. } => None,
+        };
+        let id = request.id.clone();
+        match self.accept(now, &request) {
+            Ok((kind, node, consent)) => {
+                let target = target.unwrap_or_else(|| self.writer());
+                self.start(now, id, kind, target, node, consent, &request.by, &request.reason, out);
+            }
+            Err(refusal) => out.push(Effect::Refused { id, refusal, target }),
+        }
+    }
+
+    fn accept(
+        &self,
+        now: &Now,
+        request: &Request,
+    ) -> Result<(OperationKind, Option<NodeId>, Consent), Refusal> {
+        if let Some(why) = &self.frozen {
+            return Err(Refusal::new("frozen", why.clone()));
+        }
+        let Some(record) = &self.record else {
+            return Err(Refusal::new("no-record", "the authority record has not been read yet"));
+        };
+        if record.driver != self.driver {
+            return Err(Refusal::new("not-driving", "this orchestrator does not act yet"));
+        }
+        match &request.what {
+            Asked::Move { target, consent } => {
+                if !self.settings.shape.regions.contains(target) {
+                    let known: Vec<&str> =
+                        self.settings.shape.regions.iter().map(Region::as_str).collect();
+                    return Err(Refusal::new(
+                        "unknown-region",
+                        format!("there is no region {target}; there are {}", known.join(", ")),
+                    ));
+                }
+                self.stack_is_free(record)?;
+                if record.writer == *target {
+                    return Err(Refusal::new(
+                        "already-writer",
+                        format!("{target} is the writer already, since epoch {}", record.epoch),
+                    ));
+                }
+                let silence = self.settings.limits.silence;
+                let old_answers =
+                    self.seen.agent_silent(&record.writer, now.moment, silence).is_none();
+                let home = self.settings.shape.regions.first() == Some(target);
+                let kind = match (old_answers, home) {
+                    (false, _) => OperationKind::Failover,
+                    (true, true) => OperationKind::Failback,
+                    (true, false) => OperationKind::Switchover,
+                };
+                Ok((kind, None, *consent))
+            }
+            Asked::Rebuild { node } => {
+                self.stack_is_free(record)?;
+                if *node.region() == record.writer {
+                    return Err(Refusal::new(
+                        "is-writer",
+                        format!("{node} is the writer's own node; move the writer first"),
+                    ));
+                }
+                if !self.settings.shape.datastores.contains_key(node.datastore())
+                    || !self.settings.shape.regions.contains(node.region())
+                {
+                    return Err(Refusal::new("unknown-node", format!("there is no node {node}")));
+                }
+                self.datastore_is_free(node.datastore())?;
+                self.writer_answers(now, record, node.datastore())?;
+                Ok((OperationKind::Rebuild, Some(node.clone()), Consent::None))
+            }
+            Asked::Expose { datastore } => {
+                self.stack_is_free(record)?;
+                self.datastore_is_free(datastore)?;
+                let node = self.member_to_expose(record, datastore)?;
+                self.writer_answers(now, record, datastore)?;
+                Ok((OperationKind::Leave, Some(node), Consent::None))
+            }
+        }
+    }
+
+    /// The member that would leave; refused where it is healthy, since it would join again at once.
+    fn member_to_expose(
+        &self,
+        record: &Record,
+        datastore: &DatastoreName,
+    ) -> Result<NodeId, Refusal> {
+        let Some(of_record) = record.datastores.get(datastore) else {
+            return Err(Refusal::new(
+                "unknown-datastore",
+                format!("there is no datastore {datastore}"),
+            ));
+        };
+        let Some((node, member)) = of_record.takeover.iter().next() else {
+            return Err(Refusal::new(
+                "already-exposed",
+                format!(
+                    "{datastore} has an empty takeover set: it is {}",
+                    of_record.protection.word()
+                ),
+            ));
+        };
+        let writer = NodeId::new(datastore.clone(), record.writer.clone());
+        let streams = self.seen.postgres(&writer).is_some_and(|view| {
+            view.followers.iter().any(|follower| {
+                follower.name == member.name.to_string() && follower.state == "streaming"
+            })
+        });
+        if streams {
+            return Err(Refusal::new(
+                "member-is-healthy",
+                format!("{node} streams as {}: it would join again at once", member.name),
+            ));
+        }
+        Ok(node.clone())
+    }
+
+    fn stack_is_free(&self, record: &Record) -> Result<(), Refusal> {
+        if let Some(claim) = &record.claim {
+            return Err(Refusal::new(
+                "operation-running",
+                format!("{} {} owns the stack", claim.kind, claim.operation),
+            ));
+        }
+        match self.activities.values().find(|activity| activity.kind.moves_writer()) {
+            Some(activity) => Err(Refusal::new(
+                "operation-running",
+                format!("{} {} owns the stack", activity.kind, activity.id),
+            )),
+            None => Ok(()),
+        }
+    }
+
+    /// A member is taken out of the takeover set only while the writer's own node is known to live:
+    /// otherwise the member may be all that is left.
+    fn writer_answers(
+        &self,
+        now: &Now,
+        record: &Record,
+        datastore: &DatastoreName,
+    ) -> Result<(), Refusal> {
+        let writer = NodeId::new(datastore.clone(), record.writer.clone());
+        let silence = self.settings.limits.silence;
+        match self.seen.answering(&writer, now.moment, silence) {
+            Answering::Yes => Ok(()),
+            Answering::ServerDown | Answering::ServerSilent => Err(Refusal::new(
+                "writer-not-running",
+                format!("{writer} does not run or does not answer: the other copy may be needed"),
+            )),
+            Answering::No { why } => Err(Refusal::new("writer-not-running", why)),
+        }
+    }
+
+    fn datastore_is_free(&self, datastore: &DatastoreName) -> Result<(), Refusal> {
+        let busy = self.activities.values().find(|activity| {
+            activity.node.as_ref().is_some_and(|node| node.datastore() == datastore)
+        });
+        match busy {
+            Some(activity) => Err(Refusal::new(
+                "repair-running",
+                format!(
+                    "{} {} works on {datastore}; try again when it is over",
+                    activity.kind, activity.id
+                ),
+            )),
+            None => Ok(()),
+        }
+    }
+
+    fn writer(&self) -> Region {
+        match &self.record {
+            Some(record) => record.writer.clone(),
+            None => self.settings.shape.regions[0].clone(),
+        }
+    }
+
+    /// Begin an operation.
+    #[expect(clippy::too_many_arguments, reason = "each is a field of the operation")]
+    pub(super) fn start(
+        &mut self,
+        now: &Now,
+        id: OperationId,
+        kind: OperationKind,
+        target: Region,
+        node: Option<NodeId>,
+        consent: Consent,
+        by: &str,
+        reason: &str,
+        out: &mut Vec<Effect>,
+    ) {
+        let from = self.writer();
+        let mut facts: BTreeMap<DatastoreName, Facts> = BTreeMap::new();
+        if let (Some(record), true) = (&self.record, kind.moves_writer()) {
+            for (name, datastore) in &record.datastores {
+                let old = NodeId::new(name.clone(), from.clone());
+                let new = NodeId::new(name.clone(), target.clone());
+                let fact = facts.entry(name.clone()).or_default();
+                fact.member = datastore.takeover.get(&new).cloned();
+                fact.min_replicas_before = self
+                    .seen
+                    .redis(&old)
+                    .and_then(|view: &RedisView| view.min_replicas_to_write)
+                    .map(|value| if value >= FENCED { 0 } else { value });
+            }
+        }
+        let accepted_risks = self.accepted_risks(now, &target, consent);
+        let keys = plan(&self.settings.shape, kind, node.as_ref());
+        let activity = Activity {
+            id: id.clone(),
+            kind,
+            from,
+            target,
+            node,
+            by: by.to_owned(),
+            reason: reason.to_owned(),
+            consent,
+            accepted: now.moment,
+            accepted_wall: now.wall,
+            phase: ClaimPhase::Before,
+            steps: Activity::waiting(keys),
+            facts,
+            without_old: BTreeMap::new(),
+            exceptions: BTreeMap::new(),
+            accepted_risks,
+            abort: None,
+            answered: false,
+        };
+        out.push(Effect::Began(Box::new(activity.clone())));
+        out.push(activity.note(now, None, None, Noted::Accepted { kind, by: by.to_owned() }));
+        self.activities.insert(id, activity);
+    }
+
+    /// The findings that would have refused the move without the operator's consent.
+    fn accepted_risks(&self, now: &Now, target: &Region, consent: Consent) -> Vec<String> {
+        let (Some(record), true) = (&self.record, consent != Consent::None) else {
+            return Vec::new();
+        };
+        let question = Question {
+            settings: &self.settings,
+            record,
+            seen: &self.seen,
+            lag: &self.lag,
+            now: now.moment,
+            target,
+            consent,
+        };
+        judge(&question)
+            .into_iter()
+            .filter(|finding| finding.level == Level::Warn)
+            .map(|finding| finding.sentence)
+            .collect()
+    }
+
+    /// A move that takes the stack takes precedence over repairs. What they have under way at agents
+    /// is superseded by the newer stamps of the move; what they have not begun is dropped. A move
+    /// that is refused leaves them alone.
+    pub(super) fn end_repairs(&mut self, now: &Now, mover: &OperationId, out: &mut Vec<Effect>) {
+        let ids: Vec<OperationId> =
+            self.activities.keys().filter(|id| *id != mover).cloned().collect();
+        for id in ids {
+            self.wanted.retain(|wanted| wanted.by.as_ref().is_none_or(|(by, _)| *by != id));
+            if let Some(mut activity) = self.activities.remove(&id) {
+                let refusal = Refusal::new("superseded", "a change of writer took precedence");
+                activity.abort = Some(refusal.clone());
+                let ended = super::activity::Ended::Failed { why: refusal.to_string() };
+                out.push(activity.note(
+                    now,
+                    None,
+                    None,
+                    Noted::Ended { sentence: refusal.to_string() },
+                ));
+                out.push(Effect::Ended { activity: Box::new(activity), ended });
+            }
+        }
+    }
+}

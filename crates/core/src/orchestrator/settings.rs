@@ -1,0 +1,52 @@
+//! What a stack's decisions are made with: its shape and its limits.
+
+use std::time::Duration;
+
+use crate::observe::Shape;
+use crate::words::StackName;
+
+/// Fixed for the life of an orchestrator.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Settings {
+    /// The stack.
+    pub stack: StackName,
+    /// Regions and datastores.
+    pub shape: Shape,
+    /// Limits.
+    pub limits: Limits,
+}
+
+/// Limits that decisions look at. The configuration's reference explains each.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Limits {
+    /// How long the old side may take to answer before an operation goes on without it.
+    pub cooperation: Duration,
+    /// How long a fast stop may take.
+    pub stop: Duration,
+    /// How long a server that does not answer is given before it is stopped for good.
+    pub stop_silent: Duration,
+    /// How long clients may be kept waiting by a join.
+    pub join: Duration,
+    /// How long Redis writes may be held.
+    pub pause: Duration,
+    /// How long the target may take to receive what was written.
+    pub receive: Duration,
+    /// How long a promotion may take.
+    pub promote: Duration,
+    /// How long the checkpoint before a switch may take.
+    pub checkpoint: Duration,
+    /// How long rejoining may take.
+    pub follow: Duration,
+    /// How long any other command may take.
+    pub command: Duration,
+    /// Silence after which an agent counts as not answering.
+    pub silence: Duration,
+    /// How long commits may wait for a lost standby before it leaves the takeover set (P9).
+    pub stall: Duration,
+    /// How often the floors of members are raised (P3).
+    pub floors: Duration,
+    /// Free space below which a target is refused, in bytes.
+    pub disk_free_least: u64,
+    /// WAL received and not replayed above which a commanded switch is refused, in bytes.
+    pub replay_backlog_most: u64,
+}

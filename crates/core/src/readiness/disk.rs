@@ -1,0 +1,41 @@
+//! The target has room to go on writing.
+
+use crate::observe::NodeView;
+use crate::words::DatastoreName;
+
+use super::{Finding, Level, Question};
+
+pub fn check(question: &Question, name: &DatastoreName) -> Finding {
+    let node = question.new_node(name);
+    let least = question.settings.limits.disk_free_least;
+    let free = match question.view(&node) {
+        Some(NodeView::Postgres(view)) => view.disk_free,
+        Some(NodeView::Redis(view)) => view.disk_free,
+        None => None,
+    };
+    let megabytes = |bytes: u64| bytes / 1_000_000;
+    match free {
+        None => Finding::new(
+            "disk-full",
+            Level::Unknown,
+            Some(name),
+            format!("free space on {node} is not known"),
+        ),
+        Some(free) if free < least => Finding::new(
+            "disk-full",
+            Level::Fail,
+            Some(name),
+            format!(
+                "{node} has {} MB free, at least {} MB are needed",
+                megabytes(free),
+                megabytes(least)
+            ),
+        ),
+        Some(free) => Finding::new(
+            "disk-full",
+            Level::Pass,
+            Some(name),
+            format!("{node} has {} MB free", megabytes(free)),
+        ),
+    }
+}

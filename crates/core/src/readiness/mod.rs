@@ -1,0 +1,194 @@
+//! Whether a move of the writer can work, judged by what is known now. One file per check; this
+//! is the list. A check looks at one thing, and its refusal carries the numbers it judged by.
+
+mod agents;
+mod archive;
+mod disk;
+mod durability;
+mod identity;
+mod lag;
+mod membership;
+mod parameters;
+mod postgres_standby;
+mod redis_memory;
+mod redis_replica;
+mod sentinels;
+mod sessions;
+mod slots;
+mod versions;
+
+use std::fmt;
+
+use serde::{Deserialize, Serialize};
+
+use crate::observe::{MovePolicy, NodeView, PostgresView, RedisView};
+use crate::orchestrator::{Consent, Lag, Seen, Settings};
+use crate::order::Refusal;
+use crate::record::{DatastoreKind, Record};
+use crate::words::{DatastoreName, Moment, NodeId, Region};
+
+/// Everything a check may look at.
+pub struct Question<'a> {
+    /// Shape and limits.
+    pub settings: &'a Settings,
+    /// The authority record.
+    pub record: &'a Record,
+    /// The newest reports.
+    pub seen: &'a Seen,
+    /// How far standbys are behind, in time.
+    pub lag: &'a Lag,
+    /// The time.
+    pub now: Moment,
+    /// Where the writer would move.
+    pub target: &'a Region,
+    /// What the operator takes upon themselves.
+    pub consent: Consent,
+}
+
+impl Question<'_> {
+    /// The node that is the writer's now.
+    pub fn old_node(&self, datastore: &DatastoreName) -> NodeId {
+        NodeId::new(datastore.clone(), self.record.writer.clone())
+    }
+
+    /// The node that would be the writer's.
+    pub fn new_node(&self, datastore: &DatastoreName) -> NodeId {
+        NodeId::new(datastore.clone(), self.target.clone())
+    }
+
+    /// The newest view of a node; `None` while its agent is silent, since what it said last is not
+    /// what is so now.
+    fn view(&self, node: &NodeId) -> Option<&NodeView> {
+        let silence = self.settings.limits.silence;
+        match self.seen.agent_silent(node.region(), self.now, silence) {
+            Some(_) => None,
+            None => self.seen.view(node),
+        }
+    }
+
+    fn postgres(&self, node: &NodeId) -> Option<&PostgresView> {
+        match self.view(node)? {
+            NodeView::Postgres(view) => Some(view),
+            NodeView::Redis(_) => None,
+        }
+    }
+
+    fn redis(&self, node: &NodeId) -> Option<&RedisView> {
+        match self.view(node)? {
+            NodeView::Redis(view) => Some(view),
+            NodeView::Postgres(_) => None,
+        }
+    }
+
+    /// Whether the old side's agent answers.
+    pub fn old_agent_answers(&self) -> bool {
+        self.seen
+            .agent_silent(&self.record.writer, self.now, self.settings.limits.silence)
+            .is_none()
+    }
+}
+
+/// What a check says.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Level {
+    /// Nothing stands in the way.
+    Pass,
+    /// It can work, and this should be looked at.
+    Warn,
+    /// Nobody knows.
+    Unknown,
+    /// It would be refused.
+    Fail,
+}
+
+impl fmt::Display for Level {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(match self {
+            Level::Pass => "pass",
+            Level::Warn => "warn",
+            Level::Unknown => "unknown",
+            Level::Fail => "fail",
+        })
+    }
+}
+
+/// One finding.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Finding {
+    /// Stable code; it has a page in the docs.
+    pub code: String,
+    /// What it says.
+    pub level: Level,
+    /// Of which datastore; `None` for the stack.
+    pub datastore: Option<DatastoreName>,
+    /// With the numbers it was judged by.
+    pub sentence: String,
+}
+
+impl Finding {
+    pub(crate) fn new(
+        code: &str,
+        level: Level,
+        datastore: Option<&DatastoreName>,
+        sentence: impl Into<String>,
+    ) -> Self {
+        Finding {
+            code: code.to_owned(),
+            level,
+            datastore: datastore.cloned(),
+            sentence: sentence.into(),
+        }
+    }
+}
+
+/// Every finding about a move, worst first.
+pub fn judge(question: &Question) -> Vec<Finding> {
+    let mut findings = Vec::new();
+    findings.extend(agents::check(question));
+    for (name, datastore) in &question.settings.shape.datastores {
+        match datastore.kind {
+            DatastoreKind::Postgres => {
+                findings.push(membership::check(question, name));
+                findings.extend(postgres_standby::check(question, name));
+                findings.push(lag::check(question, name));
+                findings.push(identity::check(question, name));
+                findings.push(parameters::check(question, name));
+                findings.push(durability::check(question, name));
+                findings.push(slots::check(question, name));
+                findings.push(archive::check(question, name));
+                findings.push(versions::check(question, name));
+                findings.push(sessions::check(question, name));
+            }
+            DatastoreKind::Redis => {
+                findings.push(redis_replica::check(question, name));
+                findings.push(redis_memory::check(question, name));
+                findings.extend(sentinels::check(question, name));
+            }
+        }
+        findings.push(disk::check(question, name));
+    }
+    findings.sort_by_key(|finding| std::cmp::Reverse(finding.level));
+    findings
+}
+
+/// Whether a move may begin. A datastore that only follows does not hold it up when the old side
+/// is gone; when nothing is urgent, it does.
+pub fn may_move(question: &Question) -> Result<(), Refusal> {
+    let urgent = !question.old_agent_answers();
+    for finding in judge(question) {
+        if finding.level != Level::Fail {
+            continue;
+        }
+        let follows = finding
+            .datastore
+            .as_ref()
+            .and_then(|name| question.settings.shape.datastores.get(name))
+            .is_some_and(|datastore| datastore.policy == MovePolicy::Follow);
+        if follows && urgent {
+            continue;
+        }
+        return Err(Refusal { code: finding.code, sentence: finding.sentence });
+    }
+    Ok(())
+}

@@ -1,0 +1,32 @@
+//! The slots that nodes keep for each other are there and hold back only a bounded amount of WAL.
+
+use crate::words::DatastoreName;
+
+use super::{Finding, Level, Question};
+
+const CODE: &str = "slots";
+
+/// WAL retained for a slot that nobody reads from which on it is worth looking at, in bytes.
+const RETAINED_WARN: u64 = 1_000_000_000;
+
+pub fn check(question: &Question, name: &DatastoreName) -> Finding {
+    let finding = |level, sentence| Finding::new(CODE, level, Some(name), sentence);
+    let writer = question.old_node(name);
+    let Some(view) = question.postgres(&writer).filter(|view| view.role.is_some()) else {
+        return finding(Level::Unknown, format!("the slots of {writer} are not known"));
+    };
+    let wanted = question.new_node(name).slot_name();
+    let retained = format!("{} MB of WAL are retained for nobody", view.retained_wal / 1_000_000);
+    match view.slots.get(&wanted).map(String::as_str) {
+        None => finding(
+            Level::Warn,
+            format!("{writer} has no slot {wanted}: WAL that the standby lacks may be removed"),
+        ),
+        Some("lost") => finding(
+            Level::Warn,
+            format!("slot {wanted} of {writer} is lost: the standby may have to be rebuilt"),
+        ),
+        Some(_) if view.retained_wal > RETAINED_WARN => finding(Level::Warn, retained),
+        Some(status) => finding(Level::Pass, format!("slot {wanted} is {status}; {retained}")),
+    }
+}

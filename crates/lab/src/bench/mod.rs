@@ -1,0 +1,141 @@
+//! `lab bench`: how long the whole data tier takes to move, under load, and from a dead region;
+//! and whether a ledger outside both stores finds every acknowledged write afterwards.
+
+mod clients;
+pub mod figures;
+mod large;
+mod machine;
+mod measure;
+mod region_kill;
+pub mod results;
+pub mod run;
+mod settings;
+pub mod statistics;
+pub mod summary;
+mod table;
+
+use std::path::Path;
+use std::process::ExitCode;
+
+use anyhow::{Context, Result, bail};
+
+use self::machine::{Build, Machine};
+use self::measure::{Bench, Collected};
+use self::run::Section;
+use self::summary::{SectionSummary, Summary, VERSION};
+pub use settings::{BenchArgs, Settings};
+
+use crate::account::Account;
+use crate::down::{self, Data};
+use crate::progress::Progress;
+use crate::signals::Interruption;
+use crate::up::{Up, UpPlan, up};
+
+/// Where the figures are shown.
+const DOCUMENT: &str = "README.md";
+
+/// Measure, write the results, print them. The exit code says whether all is as promised.
+pub async fn run(arguments: BenchArgs) -> Result<ExitCode> {
+    if arguments.render {
+        return render(&arguments.out);
+    }
+    let progress = Progress::begin();
+    let settings = Settings::of(&arguments);
+    let plan = UpPlan::usual(arguments.which.instance, arguments.which.directory.as_deref())?;
+    if let Some(bytes) = settings.large_bytes {
+        large::check_disk(&plan.directory, bytes)?;
+    }
+    let begun = jiff::Timestamp::now().to_string();
+    let build = Build::of(&plan.binary);
+    let mut interruption = Interruption::listen()?;
+    let machine = Machine::look().await;
+    progress.say(format!("the machine is {:.0} % idle", machine.idle_before * 100.0));
+    let mut collected = Collected::default();
+    let mut came = Came::NotYet;
+    let measured = tokio::select! {
+        measured = measure(&plan, &settings, progress, &mut collected, &mut came) => measured,
+        signal = interruption.next() => Err(anyhow::anyhow!("interrupted by {signal}")),
+    };
+    let cut_short = measured.err().map(|error| format!("{error:#}"));
+    if let Some(why) = &cut_short {
+        progress.say(why);
+    }
+    // What can still be told must not be lost because a ledger cannot be read any more.
+    if let Err(error) = collected.close() {
+        progress.say(format!("the ledger of the unfinished part is of no use: {error:#}"));
+    }
+    if came != Came::Foreign {
+        let account = Account::unprivileged()?;
+        if let Err(error) = down::stop(&plan.directory, &account, Data::Remove, progress).await {
+            progress.say(format!("taking the lab down failed: {error:#}"));
+        }
+    }
+    if collected.runs.is_empty() {
+        bail!("nothing was measured: {}", cut_short.unwrap_or_default());
+    }
+    let summary = Summary {
+        version: VERSION,
+        begun,
+        ended: jiff::Timestamp::now().to_string(),
+        cut_short,
+        build,
+        machine,
+        settings,
+        large_bytes: collected.large_bytes,
+        sections: Section::ALL
+            .into_iter()
+            .filter_map(|section| SectionSummary::of(section, &collected))
+            .collect(),
+    };
+    let path = results::write(&arguments.out, &summary, &collected.runs)?;
+    print!("{}", table::text(&summary));
+    println!("\nresults: {}", path.display());
+    println!("into {DOCUMENT}: tier0 lab bench --render");
+    Ok(if summary.is_good() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+}
+
+/// Whose lab it is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Came {
+    /// Ours, on the way up; what there is of it goes down at the end.
+    NotYet,
+    /// It was there before: nothing of it is touched.
+    Foreign,
+    /// Ours.
+    Up,
+}
+
+async fn measure(
+    plan: &UpPlan,
+    settings: &Settings,
+    progress: Progress,
+    collected: &mut Collected,
+    came: &mut Came,
+) -> Result<()> {
+    let account = Account::unprivileged()?;
+    if !crate::processes::of_lab(&plan.directory, account.uid).is_empty() {
+        *came = Came::Foreign;
+        bail!(
+            "a lab runs in {}, and the bench needs its own; remove it with: {}",
+            plan.directory.display(),
+            crate::state::removal(plan.instance, &plan.directory)
+        );
+    }
+    let mut state = match up(plan, progress).await? {
+        Up::Already(_) => {
+            *came = Came::Foreign;
+            bail!("somebody else brought a lab up in {}", plan.directory.display());
+        }
+        Up::Now(state) => state,
+    };
+    *came = Came::Up;
+    Bench::new(&mut state, settings, progress, collected)?.run().await
+}
+
+fn render(directory: &Path) -> Result<ExitCode> {
+    let newest = results::newest(results::files(directory));
+    let newest = newest.with_context(|| format!("{} holds no results", directory.display()))?;
+    figures::write(Path::new(DOCUMENT), &newest)?;
+    println!("{DOCUMENT} shows the figures of {}", newest.display());
+    Ok(ExitCode::SUCCESS)
+}

@@ -1,0 +1,54 @@
+//! The result files: the raw runs as JSON lines, the figures as one JSON document. Their names
+//! begin with the date, so that the newest is the last by name.
+
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context, Result, bail};
+
+use super::run::Run;
+use super::summary::{Summary, VERSION};
+
+/// Write both; the path of the figures.
+pub fn write(directory: &Path, summary: &Summary, runs: &[Run]) -> Result<PathBuf> {
+    std::fs::create_dir_all(directory)
+        .with_context(|| format!("create {}", directory.display()))?;
+    let begun: jiff::Timestamp = summary.begun.parse().context("when the bench began")?;
+    let changed = if summary.build.working_tree == "changed" { "-changed" } else { "" };
+    let name = format!("{}-{}{changed}", begun.strftime("%Y-%m-%d-%H%M"), summary.build.commit);
+    let mut lines = String::new();
+    for run in runs {
+        lines.push_str(&serde_json::to_string(run).context("a run as JSON")?);
+        lines.push('\n');
+    }
+    let raw = directory.join(format!("{name}.jsonl"));
+    std::fs::write(&raw, lines).with_context(|| format!("write {}", raw.display()))?;
+    let path = directory.join(format!("{name}.json"));
+    let text = serde_json::to_string_pretty(summary).context("the figures as JSON")?;
+    std::fs::write(&path, format!("{text}\n"))
+        .with_context(|| format!("write {}", path.display()))?;
+    Ok(path)
+}
+
+/// Read the figures of a bench.
+pub fn read(path: &Path) -> Result<Summary> {
+    let text = std::fs::read_to_string(path).with_context(|| format!("read {}", path.display()))?;
+    let summary: Summary = serde_json::from_str(&text)
+        .with_context(|| format!("{} is not a bench's figures", path.display()))?;
+    if summary.version != VERSION {
+        bail!("{} has version {}, this build knows {VERSION}", path.display(), summary.version);
+    }
+    Ok(summary)
+}
+
+/// The newest of these files that holds figures.
+pub fn newest(paths: impl IntoIterator<Item = PathBuf>) -> Option<PathBuf> {
+    paths
+        .into_iter()
+        .filter(|path| path.extension().is_some_and(|extension| extension == "json"))
+        .max_by(|one, other| one.file_name().cmp(&other.file_name()))
+}
+
+/// The files of a directory of results; none where there is no such directory.
+pub fn files(directory: &Path) -> Vec<PathBuf> {
+    std::fs::read_dir(directory).into_iter().flatten().flatten().map(|entry| entry.path()).collect()
+}

@@ -1,0 +1,83 @@
+//! What is measured, and how much of it.
+
+use std::path::PathBuf;
+
+use clap::Args;
+use serde::{Deserialize, Serialize};
+
+use crate::command::Which;
+
+/// The size of the large database.
+const LARGE_BYTES: u64 = 5 << 30;
+const LARGE_RUNS: usize = 6;
+
+/// Measure commanded switches and failovers under load.
+#[derive(Debug, Args)]
+pub struct BenchArgs {
+    /// Which lab.
+    #[command(flatten)]
+    pub which: Which,
+    /// How many times the writer moves there and back.
+    #[arg(long, default_value_t = 30)]
+    pub pairs: usize,
+    /// How many times the writer's region is killed before the command.
+    #[arg(long, default_value_t = 20)]
+    pub kills: usize,
+    /// Three pairs and two kills, to see that all works.
+    #[arg(long, conflicts_with_all = ["pairs", "kills"])]
+    pub quick: bool,
+    /// Then also with a 5 GB database and an open transaction; needs 25 GB of disk.
+    #[arg(long)]
+    pub large: bool,
+    /// Writers to PostgreSQL.
+    #[arg(long, default_value_t = 16)]
+    pub postgres_writers: usize,
+    /// Writers to Redis; half of them wait for the replica.
+    #[arg(long, default_value_t = 8)]
+    pub redis_writers: usize,
+    /// Writes per second of each writer.
+    #[arg(long, default_value_t = 40.0)]
+    pub rate: f64,
+    /// Where results are kept.
+    #[arg(long, default_value = "bench/results")]
+    pub out: PathBuf,
+    /// Measure nothing: write the newest results into README.md.
+    #[arg(long)]
+    pub render: bool,
+}
+
+/// What was measured, as the results say it.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Settings {
+    /// Switches there and back.
+    pub pairs: usize,
+    /// Failovers from a killed region.
+    pub kills: usize,
+    /// The size of the large database, if there is one.
+    pub large_bytes: Option<u64>,
+    /// Switches with it, each without and with an open transaction.
+    pub large_runs: usize,
+    /// Writers to PostgreSQL.
+    pub postgres_writers: usize,
+    /// Writers to Redis, half of them with `WAIT`.
+    pub redis_writers: usize,
+    /// Writes per second of each.
+    pub rate: f64,
+}
+
+impl Settings {
+    /// As asked for.
+    pub fn of(arguments: &BenchArgs) -> Settings {
+        let (pairs, kills) =
+            if arguments.quick { (3, 2) } else { (arguments.pairs, arguments.kills) };
+        Settings {
+            pairs,
+            kills,
+            large_bytes: arguments.large.then_some(LARGE_BYTES),
+            large_runs: if arguments.large { LARGE_RUNS } else { 0 },
+            postgres_writers: arguments.postgres_writers,
+            redis_writers: arguments.redis_writers,
+            rate: arguments.rate,
+        }
+    }
+}

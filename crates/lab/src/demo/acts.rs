@@ -1,0 +1,114 @@
+//! tier0's acts: there under traffic, protected again, back under traffic, everything read back.
+
+use std::process::ExitCode;
+use std::time::Duration;
+
+use anyhow::{Context, Result, bail};
+
+use super::switch::{Acknowledged, Switch};
+use super::verdict::{self, Evidence};
+use crate::api::{Api, Protected};
+use crate::ledger::{self, Targets, Traffic, TrafficPlan};
+use crate::placement::Place;
+use crate::progress::Progress;
+use crate::state::LabState;
+use crate::traffic::summary_text;
+
+const WARM_UP: u64 = 60;
+const SETTLED: u64 = 30;
+const WRITES: Duration = Duration::from_secs(15);
+const PROTECTED: Duration = Duration::from_secs(20);
+
+/// Play them.
+pub async fn play(state: &LabState, progress: Progress) -> Result<ExitCode> {
+    let api = Api::of(state)?;
+    let targets = Targets::of(&state.stack()?)?;
+    let home = current_region(&api).await?;
+    let other = Place::REGIONS
+        .into_iter()
+        .map(Place::name)
+        .find(|name| *name != home)
+        .context("a stack has two regions")?;
+    let plan = TrafficPlan::moderate(super::ledger_directory(state));
+    println!(
+        "\nAct 1  traffic in {home}: {} PostgreSQL writers, {} Redis writers, {} of them with WAIT;\n       \
+         every acknowledgement is noted outside both stores",
+        plan.postgres_writers,
+        plan.redis_writers + plan.redis_wait_writers,
+        plan.redis_wait_writers,
+    );
+    let traffic = Traffic::start(&plan, &targets).await?;
+    traffic.wait_for_more(WARM_UP, WRITES).await?;
+    said(&traffic);
+    println!("\nAct 2  move the whole data tier to {other} under this traffic");
+    let there = switch(&api, &traffic, other, progress).await?;
+    println!("\nAct 3  and back home to {home}: what was left behind has rejoined by itself");
+    let back = switch(&api, &traffic, &home, progress).await?;
+    enough(&traffic).await?;
+    let at_the_end = Acknowledged::so_far(&traffic);
+    let summary = traffic.stop().await?;
+    println!("\nAct 4  stop, and read every acknowledged write back from the writer");
+    let report = ledger::check(&plan.directory, &targets).await?;
+    print!("{}", indent(&summary_text(&summary)));
+    print!("{}", indent(&report.text()));
+    let evidence = Evidence { switches: vec![there, back], at_the_end, summary, report };
+    let verdict = verdict::judge(&evidence);
+    print!("\n{}", verdict.text());
+    Ok(verdict.exit_code())
+}
+
+async fn switch(api: &Api, traffic: &Traffic, target: &str, progress: Progress) -> Result<Switch> {
+    let mut switch = Switch::command(api, traffic, target).await?;
+    println!("{}", switch.text());
+    if !switch.succeeded() {
+        bail!("the failover to {target} did not succeed");
+    }
+    traffic.wait_for_more(SETTLED, WRITES).await?;
+    switch.to = traffic.elapsed();
+    said(traffic);
+    let began = progress.seconds();
+    match api.wait_protected(PROTECTED).await {
+        (_, Protected::Yes) => {
+            println!(
+                "    protected again {:.2} s after writes settled",
+                progress.seconds() - began
+            );
+            Ok(switch)
+        }
+        (status, Protected::No) => bail!(
+            "the stack is not protected {} s after the switch: {}",
+            PROTECTED.as_secs(),
+            status.map_or("no status".to_owned(), |status| status.to_string())
+        ),
+    }
+}
+
+/// Wait until the run has enough writes for its verdict.
+async fn enough(traffic: &Traffic) -> Result<()> {
+    let wait = async {
+        loop {
+            let now = Acknowledged::so_far(traffic);
+            if now.postgres.min(now.redis) >= verdict::NEEDED {
+                return;
+            }
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+    };
+    let reached = tokio::time::timeout(WRITES, wait).await;
+    reached.with_context(|| format!("no {} writes per store in time", verdict::NEEDED))
+}
+
+fn said(traffic: &Traffic) {
+    let now = Acknowledged::so_far(traffic);
+    println!("    {} PostgreSQL and {} Redis writes acknowledged so far", now.postgres, now.redis);
+}
+
+async fn current_region(api: &Api) -> Result<String> {
+    let status = api.status().await?;
+    let region = status.get("current_region").and_then(|region| region.as_str());
+    Ok(region.context("the status names no current_region")?.to_owned())
+}
+
+fn indent(text: &str) -> String {
+    text.lines().map(|line| format!("    {line}\n")).collect()
+}

@@ -1,0 +1,144 @@
+//! The verdict: each condition as a sentence with its figures, and all of them must hold.
+
+use std::process::ExitCode;
+use std::time::Duration;
+
+use super::switch::{Acknowledged, Switch};
+use crate::ledger::{CheckReport, TrafficSummary, WritePath};
+
+/// Fewer acknowledged writes per store prove too little.
+pub const NEEDED: u64 = 1_000;
+
+/// Everything the verdict rests on.
+#[derive(Debug)]
+pub struct Evidence {
+    /// The switches, in order.
+    pub switches: Vec<Switch>,
+    /// What was acknowledged when the traffic ended.
+    pub at_the_end: Acknowledged,
+    /// What the writers counted.
+    pub summary: TrafficSummary,
+    /// What was read back.
+    pub report: CheckReport,
+}
+
+/// Whether a condition holds.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Held {
+    Yes,
+    No,
+}
+
+impl From<bool> for Held {
+    fn from(condition: bool) -> Held {
+        if condition { Held::Yes } else { Held::No }
+    }
+}
+
+/// What was concluded.
+#[derive(Debug)]
+pub struct Verdict {
+    gaps: Vec<String>,
+    conditions: Vec<(Held, String)>,
+}
+
+const REDIS: [WritePath; 2] = [WritePath::Redis, WritePath::RedisWait];
+
+/// Conclude.
+pub fn judge(evidence: &Evidence) -> Verdict {
+    let mut conditions = Vec::new();
+    for switch in &evidence.switches {
+        let total = switch.answer.seconds("/total_failover_time");
+        let total = total.map_or("no time".to_owned(), |total| format!("{total:.3} s"));
+        let sentence = format!("the switch to {} succeeded: {total}", switch.target);
+        conditions.push((switch.succeeded().into(), sentence));
+    }
+    for (store, paths) in [("PostgreSQL", &[WritePath::Postgres][..]), ("Redis", &REDIS[..])] {
+        let acknowledged: u64 = paths
+            .iter()
+            .filter_map(|path| evidence.summary.path(*path))
+            .map(|summary| summary.acknowledged)
+            .sum();
+        let checked = evidence.report.checked(paths);
+        let missing = evidence.report.missing(paths).len();
+        conditions.push((
+            (acknowledged >= NEEDED && checked == acknowledged).into(),
+            format!("{store}: {acknowledged} writes acknowledged, {checked} read back"),
+        ));
+        conditions.push((
+            (missing == 0).into(),
+            format!("{store}: {missing} acknowledged writes missing"),
+        ));
+    }
+    conditions.push((
+        every_stretch_has_writes(evidence).into(),
+        "both stores acknowledged writes before, between and after the switches".to_owned(),
+    ));
+    let twice = evidence.report.duplicates().len();
+    conditions.push(((twice == 0).into(), format!("{twice} writes are there twice")));
+    let evicted = evidence.report.evicted();
+    conditions.push(((evicted == 0).into(), format!("{evicted} keys evicted by Redis")));
+    let gaps = evidence.switches.iter().map(|switch| gap_text(switch, &evidence.summary));
+    Verdict { gaps: gaps.collect(), conditions }
+}
+
+fn every_stretch_has_writes(evidence: &Evidence) -> bool {
+    let mut marks = vec![Acknowledged { postgres: 0, redis: 0 }];
+    marks.extend(evidence.switches.iter().map(|switch| switch.before));
+    marks.push(evidence.at_the_end);
+    marks.windows(2).all(|pair| match pair {
+        [from, to] => to.postgres > from.postgres && to.redis > from.redis,
+        _ => false,
+    })
+}
+
+fn gap_text(switch: &Switch, summary: &TrafficSummary) -> String {
+    let waits: Vec<String> = summary
+        .paths
+        .iter()
+        .map(|path| {
+            let gap = path.latencies.largest_between(switch.from, switch.to);
+            let length = gap.map_or("under 20 ms".to_owned(), |gap| {
+                format!("{:.0} ms", milliseconds(gap.length()))
+            });
+            format!("{} {length}", path.path.name())
+        })
+        .collect();
+    format!("longest a client waited, switch to {}: {}", switch.target, waits.join(" · "))
+}
+
+fn milliseconds(time: Duration) -> f64 {
+    time.as_secs_f64() * 1000.0
+}
+
+impl Verdict {
+    fn holds(&self) -> bool {
+        self.conditions.iter().all(|(held, _)| *held == Held::Yes)
+    }
+
+    /// For the shell.
+    pub fn exit_code(&self) -> ExitCode {
+        if self.holds() { ExitCode::SUCCESS } else { ExitCode::FAILURE }
+    }
+
+    /// For people.
+    pub fn text(&self) -> String {
+        let mut text = String::new();
+        for gap in &self.gaps {
+            text.push_str(&format!("  {gap}\n"));
+        }
+        for (held, sentence) in &self.conditions {
+            let mark = match held {
+                Held::Yes => "ok    ",
+                Held::No => "FAILED",
+            };
+            text.push_str(&format!("  {mark} {sentence}\n"));
+        }
+        text.push_str(if self.holds() {
+            "Verdict: the tier moved there and back, and no acknowledged write was lost.\n"
+        } else {
+            "Verdict: NOT as promised; see the lines marked FAILED.\n"
+        });
+        text
+    }
+}

@@ -1,0 +1,64 @@
+//! The ledger: writers that note every acknowledged write outside the stores, and a checker that
+//! reads everything back and names what is missing.
+//!
+//! An outcome is one of three: *acknowledged*, *failed* (certainly not done; the same id is tried
+//! again) and *unknown* (no answer after it was sent; the id is never used again). What a store
+//! promised is what it acknowledged, so only acknowledged ids can be missing.
+
+mod checker;
+mod file;
+mod finder;
+mod gap;
+mod postgres;
+mod redis_client;
+mod report;
+mod targets;
+mod traffic;
+mod writer;
+mod writer_postgres;
+mod writer_redis;
+
+pub use checker::check;
+pub use file::{Entry, WriterLedger, read_directory};
+pub use gap::{Gap, Latencies};
+pub use postgres::describe as describe_postgres;
+pub use redis_client::{ask_sentinel, connect as connect_redis};
+pub use report::{CheckReport, PathCheck};
+pub use targets::{PostgresTarget, RedisSource, RedisTarget, Targets};
+pub use traffic::{PathSummary, Traffic, TrafficPlan, TrafficSummary};
+
+use serde::{Deserialize, Serialize};
+
+/// The ways on which writes are acknowledged.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum WritePath {
+    /// A commit in PostgreSQL.
+    Postgres,
+    /// `SET` in Redis.
+    Redis,
+    /// `SET` in Redis, acknowledged only after `WAIT 1` counted a replica.
+    RedisWait,
+}
+
+impl WritePath {
+    /// All of them.
+    pub const ALL: [WritePath; 3] = [WritePath::Postgres, WritePath::Redis, WritePath::RedisWait];
+
+    /// Its name for people.
+    pub fn name(self) -> &'static str {
+        match self {
+            WritePath::Postgres => "PostgreSQL",
+            WritePath::Redis => "Redis",
+            WritePath::RedisWait => "Redis + WAIT",
+        }
+    }
+
+    fn short(self) -> &'static str {
+        match self {
+            WritePath::Postgres => "pg",
+            WritePath::Redis => "redis",
+            WritePath::RedisWait => "wait",
+        }
+    }
+}

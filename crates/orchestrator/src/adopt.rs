@@ -1,0 +1,160 @@
+//! `tier0 authority adopt`: beginning the record anew after the store was lost, damaged or
+//! restored from an old copy (R2).
+//!
+//! The agents are what is left: each knows the newest record it heard of. The new record goes on
+//! from there, in the same lineage, one revision above everything that was heard, so that nothing
+//! given before is obeyed after. Takeover sets begin empty: who may be promoted is proven anew.
+//!
+//! It is done by a person, with the orchestrator stopped: the store allows one process.
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context, anyhow, bail};
+use tier0_config::Stack;
+use tier0_core::observe::{AgentReport, NodeView, PostgresRole, ProcessState};
+use tier0_core::orchestrator::first_record;
+use tier0_core::record::{DatastoreKind, Protection, Record};
+use tier0_core::words::{Epoch, Heard, Region, Revision, Site};
+use tier0_store::{Embedded, Swapped, set_aside};
+use tier0_wire::read_token;
+
+use crate::agents::Agents;
+use crate::driver::wall;
+
+/// What would be, or was, adopted.
+#[derive(Debug, Clone)]
+pub struct Adoption {
+    /// What each agent has heard.
+    pub heard: BTreeMap<Region, Heard>,
+    /// Regions whose PostgreSQL runs as primary now.
+    pub primaries: Vec<Region>,
+    /// The record that is put in place.
+    pub record: Record,
+    directory: PathBuf,
+}
+
+/// Ask the agents, and work out the record to begin with. Changes nothing.
+pub async fn plan_adoption(
+    config: &Path,
+    site: &Site,
+    writer: &Region,
+    lost: &[Region],
+) -> anyhow::Result<Adoption> {
+    let stack = Stack::load(config)?;
+    let settings = stack
+        .orchestrators
+        .iter()
+        .find(|one| one.site == *site)
+        .ok_or_else(|| anyhow!("{} has no [[orchestrator]] for {site}", config.display()))?;
+    if !stack.stack.regions.contains(writer) {
+        bail!("there is no region {writer}");
+    }
+    let agents = Agents::new(
+        stack.agents.iter().map(|agent| (agent.region.clone(), agent.listen)).collect(),
+        read_token(&stack.stack.role_token_file).context("read the role token")?,
+        stack.limits.poll_interval(),
+        std::time::Duration::from_millis(stack.limits.silence_ms),
+    )?;
+    let mut reports = Vec::new();
+    for region in stack.stack.regions.iter().filter(|region| !lost.contains(region)) {
+        let report = agents.report(region).await.map_err(|why| {
+            anyhow!(
+                "the agent of {region} does not answer ({why}): it may have heard of a newer \
+                 record. Start it, or say --lost-region {region} if its disks are gone for good"
+            )
+        })?;
+        reports.push(report);
+    }
+    let heard: BTreeMap<Region, Heard> = reports
+        .iter()
+        .filter_map(|report| Some((report.region.clone(), report.heard.clone()?)))
+        .collect();
+    let newest = newest(&heard)?;
+    let primaries = primaries(&reports);
+    if !primaries.is_empty() && !primaries.contains(writer) {
+        let names: Vec<&str> = primaries.iter().map(Region::as_str).collect();
+        bail!(
+            "PostgreSQL runs as primary in {}, not in {writer}: the newest data is most likely \
+             there. Say --writer {}, or stop it first if you know better",
+            names.join(" and "),
+            names[0]
+        );
+    }
+    let record = adopted(&stack, writer, &newest);
+    let directory = settings.state_directory.clone();
+    Ok(Adoption { heard, primaries, record, directory })
+}
+
+/// Put the record in place; what was in the store is set aside beneath it. Answers where.
+pub fn adopt(adoption: &Adoption) -> anyhow::Result<PathBuf> {
+    use tier0_store::AuthorityStore;
+    let label = format!("{}", wall().0);
+    let aside = set_aside(&adoption.directory, &label)
+        .context("set the old store aside (is the orchestrator stopped?)")?;
+    let mut store = Embedded::open(&adoption.directory).context("begin a new store")?;
+    match store.create(&adoption.record).context("store the adopted record")? {
+        Swapped::Stored => Ok(aside),
+        Swapped::Lost { .. } => bail!("another record was stored meanwhile"),
+    }
+}
+
+fn newest(heard: &BTreeMap<Region, Heard>) -> anyhow::Result<Heard> {
+    let mut all = heard.values();
+    let mut newest = all
+        .next()
+        .ok_or_else(|| anyhow!("no agent has heard of any record: there is nothing to adopt"))?
+        .clone();
+    for other in all {
+        if other.lineage != newest.lineage {
+            bail!(
+                "the agents follow different lineages ({} and {}): they do not belong together",
+                newest.lineage,
+                other.lineage
+            );
+        }
+        newest.epoch = newest.epoch.max(other.epoch);
+        newest.revision = newest.revision.max(other.revision);
+    }
+    Ok(newest)
+}
+
+fn primaries(reports: &[AgentReport]) -> Vec<Region> {
+    let runs_as_primary = |view: &NodeView| match view {
+        NodeView::Postgres(view) => {
+            view.role == Some(PostgresRole::Primary) && view.process == ProcessState::Running
+        }
+        NodeView::Redis(_) => false,
+    };
+    reports
+        .iter()
+        .filter(|report| report.nodes.values().any(|node| runs_as_primary(&node.view)))
+        .map(|report| report.region.clone())
+        .collect()
+}
+
+fn adopted(stack: &Stack, writer: &Region, newest: &Heard) -> Record {
+    let mut record = first_record(
+        stack.stack.name.clone(),
+        &stack.shape(),
+        newest.lineage.clone(),
+        "adopted".to_owned(),
+        wall(),
+    );
+    record.writer = writer.clone();
+    // The writer may be another than before, so the epoch is new as well.
+    record.epoch = Epoch::read(newest.epoch.number() + 1);
+    record.revision = Revision::read(newest.revision.number() + 1);
+    for datastore in record.datastores.values_mut() {
+        // Each membership was given out by a revision of its own, so no number this high has been
+        // used, whatever the lost record said.
+        datastore.memberships = record.revision.number();
+        if datastore.kind == DatastoreKind::Postgres {
+            datastore.protection = Protection::Exposed {
+                since: wall(),
+                reason: "the record was adopted; no standby has joined since".to_owned(),
+            };
+        }
+    }
+    record
+}

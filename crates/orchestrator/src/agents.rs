@@ -1,0 +1,248 @@
+//! Talking to agents: polls that run all the time, and commands.
+//!
+//! Each agent is polled over two connections. One waits for news; the other asks at the interval
+//! and whenever the record changes, so that a late answer never delays the next question.
+
+use std::collections::BTreeMap;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use anyhow::Context;
+use tier0_config::Secret;
+use tier0_core::observe::AgentReport;
+use tier0_core::order::{Command, Outcome};
+use tier0_core::words::{Heard, Region};
+use tier0_wire::{CommandAnswer, CommandRequest, PROTOCOL, PollRequest};
+use tokio::sync::watch;
+
+/// What agents are told of the record.
+#[derive(Debug, Clone, PartialEq, Default)]
+pub struct News {
+    /// The newest stored record.
+    pub heard: Option<Heard>,
+    /// Its writer.
+    pub writer: Option<Region>,
+}
+
+/// What came of a poll.
+pub enum Polled {
+    /// The agent answered.
+    Report(AgentReport),
+    /// It did not.
+    Missed {
+        /// Which.
+        region: Region,
+        /// Why.
+        why: String,
+    },
+}
+
+/// All agents of the stack.
+#[derive(Clone)]
+pub struct Agents {
+    addresses: Arc<BTreeMap<Region, SocketAddr>>,
+    token: Arc<Secret>,
+    commands: reqwest::Client,
+    news: watch::Sender<News>,
+    interval: Duration,
+    patience: Duration,
+}
+
+/// How much longer than asked for a command's answer may take to cross the network.
+const CROSSING: Duration = Duration::from_millis(100);
+
+/// A command is asked about again at least this often.
+const ASK_AGAIN: Duration = Duration::from_secs(5);
+
+impl Agents {
+    /// Agents at these addresses.
+    pub fn new(
+        addresses: BTreeMap<Region, SocketAddr>,
+        token: Secret,
+        interval: Duration,
+        patience: Duration,
+    ) -> anyhow::Result<Self> {
+        Ok(Agents {
+            addresses: Arc::new(addresses),
+            token: Arc::new(token),
+            commands: client()?,
+            news: watch::Sender::new(News::default()),
+            interval,
+            patience,
+        })
+    }
+
+    /// Tell every agent of the record, at once.
+    pub fn tell(&self, news: News) {
+        self.news.send_if_modified(|known| {
+            let different = *known != news;
+            *known = news;
+            different
+        });
+    }
+
+    /// Poll every agent until the process ends.
+    pub fn poll_all(
+        &self,
+        polled: impl Fn(Polled) + Clone + Send + Sync + 'static,
+    ) -> anyhow::Result<()> {
+        for region in self.addresses.keys() {
+            let (waiting, asking) = (self.clone(), self.clone());
+            let (one, two) = (client()?, client()?);
+            let (told, also_told) = (polled.clone(), polled.clone());
+            let (here, there) = (region.clone(), region.clone());
+            tokio::spawn(async move { waiting.wait_for_news(&here, &one, told).await });
+            tokio::spawn(async move { asking.ask_at_interval(&there, &two, also_told).await });
+        }
+        Ok(())
+    }
+
+    async fn wait_for_news(
+        &self,
+        region: &Region,
+        client: &reqwest::Client,
+        polled: impl Fn(Polled),
+    ) {
+        let mut known = None;
+        loop {
+            match self.poll(region, client, known.clone(), self.interval).await {
+                Ok(report) => {
+                    known = Some((report.run.clone(), report.sequence));
+                    polled(Polled::Report(report));
+                }
+                Err(why) => {
+                    polled(Polled::Missed { region: region.clone(), why });
+                    tokio::time::sleep(self.interval / 4).await;
+                }
+            }
+        }
+    }
+
+    async fn ask_at_interval(
+        &self,
+        region: &Region,
+        client: &reqwest::Client,
+        polled: impl Fn(Polled),
+    ) {
+        let mut news = self.news.subscribe();
+        loop {
+            // Whichever comes first; both mean "ask now".
+            let _ = tokio::time::timeout(self.interval, news.changed()).await;
+            let answer = self.poll(region, client, None, Duration::ZERO).await;
+            polled(match answer {
+                Ok(report) => Polled::Report(report),
+                Err(why) => Polled::Missed { region: region.clone(), why },
+            });
+        }
+    }
+
+    async fn poll(
+        &self,
+        region: &Region,
+        client: &reqwest::Client,
+        known: Option<(String, u64)>,
+        wait: Duration,
+    ) -> Result<AgentReport, String> {
+        let news = self.news.borrow().clone();
+        let request = PollRequest {
+            protocol: PROTOCOL,
+            heard: news.heard,
+            writer: news.writer,
+            known,
+            wait_ms: wait.as_millis() as u64,
+        };
+        self.post(region, client, "poll", &request, wait + self.patience).await
+    }
+
+    async fn post<Q: serde::Serialize, A: serde::de::DeserializeOwned>(
+        &self,
+        region: &Region,
+        client: &reqwest::Client,
+        what: &str,
+        request: &Q,
+        most: Duration,
+    ) -> Result<A, String> {
+        let address =
+            self.addresses.get(region).ok_or_else(|| format!("no agent is known for {region}"))?;
+        let answer = client
+            .post(format!("http://{address}/v1/{what}"))
+            .bearer_auth(self.token.expose())
+            .timeout(most)
+            .json(request)
+            .send()
+            .await
+            .map_err(|error| chain(&error))?;
+        if !answer.status().is_success() {
+            let status = answer.status();
+            let text = answer.text().await.unwrap_or_default();
+            return Err(format!("{status}: {}", text.trim()));
+        }
+        answer.json().await.map_err(|error| chain(&error))
+    }
+
+    /// One report, without telling the agent anything.
+    pub async fn report(&self, region: &Region) -> Result<AgentReport, String> {
+        let request =
+            PollRequest { protocol: PROTOCOL, heard: None, writer: None, known: None, wait_ms: 0 };
+        self.post(region, &self.commands, "poll", &request, self.patience * 3).await
+    }
+
+    /// Have a command carried out. A broken or late answer is unknown, never failed.
+    pub async fn command(&self, command: Command) -> Outcome {
+        let began = Instant::now();
+        let limit = Duration::from_millis(command.limit_ms);
+        let region = command.node.region().clone();
+        loop {
+            let left = (limit + CROSSING).saturating_sub(began.elapsed());
+            if left.is_zero() {
+                let why = format!("no outcome within {} ms", limit.as_millis());
+                return Outcome::Unknown { why };
+            }
+            let wait = left.min(ASK_AGAIN);
+            let request = CommandRequest {
+                protocol: PROTOCOL,
+                command: command.clone(),
+                wait_ms: wait.as_millis() as u64,
+            };
+            let answer: Result<CommandAnswer, String> =
+                self.post(&region, &self.commands, "command", &request, wait + CROSSING).await;
+            match answer {
+                Ok(CommandAnswer::Ended { outcome }) => return outcome,
+                Ok(CommandAnswer::Running { progress }) => {
+                    if let Some(progress) = progress {
+                        tracing::info!(node = %command.node, step = %command.step, progress);
+                    }
+                }
+                Err(why) => return Outcome::Unknown { why },
+            }
+        }
+    }
+}
+
+fn client() -> anyhow::Result<reqwest::Client> {
+    reqwest::Client::builder()
+        .connect_timeout(Duration::from_millis(500))
+        .tcp_nodelay(true)
+        .tcp_keepalive(Duration::from_secs(5))
+        .pool_idle_timeout(None)
+        .no_proxy()
+        .build()
+        .context("build an HTTP client")
+}
+
+/// An error with its causes, as one sentence, without the URL.
+fn chain(error: &reqwest::Error) -> String {
+    let kind = if error.is_timeout() {
+        "no answer in time"
+    } else if error.is_connect() {
+        "no connection"
+    } else {
+        "the connection broke"
+    };
+    let mut deepest: &dyn std::error::Error = error;
+    while let Some(cause) = deepest.source() {
+        deepest = cause;
+    }
+    format!("{kind} ({deepest})")
+}

@@ -1,0 +1,106 @@
+//! The HTTP API. Reading is open on loopback unless the configuration says otherwise; whatever
+//! changes something needs a token with the right to it.
+
+mod access;
+mod operate;
+mod problem;
+mod read;
+
+use std::sync::Arc;
+
+use axum::Router;
+use axum::routing::{get, post};
+use tower_http::catch_panic::CatchPanicLayer;
+use utoipa::OpenApi;
+
+use crate::driver::Driver;
+use crate::metrics::Metrics;
+
+pub use access::Access;
+
+/// What the handlers share.
+pub struct Shared {
+    /// The loop.
+    pub driver: Driver,
+    /// The store, for the history.
+    pub store: tier0_store::StoreHandle,
+    /// Metrics.
+    pub metrics: Arc<Metrics>,
+    /// Who may do what.
+    pub access: Access,
+}
+
+/// Longest request body, in bytes: nothing that is asked here needs more.
+const BODY_MOST: usize = 64 * 1024;
+
+/// All routes.
+pub fn router(shared: Arc<Shared>) -> Router {
+    let reads = Router::new()
+        .route("/status", get(read::status))
+        .route("/operations", get(read::operations))
+        .route("/operations/{id}", get(read::operation))
+        .route("/readiness", get(read::readiness))
+        .route("/plan/{region}", get(read::plan))
+        .route("/metrics", get(read::metrics))
+        .route_layer(axum::middleware::from_fn_with_state(Arc::clone(&shared), access::may_read));
+    let operations = Router::new()
+        .route("/failover/{region}", post(operate::failover))
+        .route("/rebuild/{node}", post(operate::rebuild))
+        .route("/expose/{datastore}", post(operate::expose));
+    Router::new()
+        .merge(reads)
+        .merge(operations)
+        .route("/health", get(read::health))
+        .route("/openapi.json", get(read::openapi))
+        .fallback(problem::no_such_page)
+        .method_not_allowed_fallback(problem::no_such_method)
+        .layer(axum::extract::DefaultBodyLimit::max(BODY_MOST))
+        .layer(CatchPanicLayer::new())
+        .with_state(shared)
+}
+
+#[derive(OpenApi)]
+#[openapi(
+    info(
+        title = "tier0 orchestrator",
+        description = "Moves the whole data tier of a service from one region to another as one \
+                       operation.",
+        license(name = "Apache-2.0")
+    ),
+    paths(
+        read::status,
+        read::operations,
+        read::operation,
+        read::readiness,
+        read::plan,
+        read::metrics,
+        read::health,
+        read::openapi,
+        operate::failover,
+        operate::rebuild,
+        operate::expose
+    ),
+    modifiers(&Bearer)
+)]
+struct Api;
+
+struct Bearer;
+
+impl utoipa::Modify for Bearer {
+    fn modify(&self, openapi: &mut utoipa::openapi::OpenApi) {
+        use utoipa::openapi::security::{HttpAuthScheme, HttpBuilder, SecurityScheme};
+        let scheme = HttpBuilder::new()
+            .scheme(HttpAuthScheme::Bearer)
+            .description(Some("The operate token, or the accept-loss token."))
+            .build();
+        openapi
+            .components
+            .get_or_insert_default()
+            .add_security_scheme("token", SecurityScheme::Http(scheme));
+    }
+}
+
+/// The API's description.
+pub fn openapi() -> utoipa::openapi::OpenApi {
+    Api::openapi()
+}

@@ -1,0 +1,257 @@
+//! What changes something.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use axum::Json;
+use axum::body::Bytes;
+use axum::extract::rejection::BytesRejection;
+use axum::extract::{Path, State};
+use axum::http::{HeaderMap, StatusCode};
+use axum::response::{IntoResponse, Response};
+use tier0_core::orchestrator::{Asked, Consent, Request};
+use tier0_core::words::{DatastoreName, NodeId, OperationId, Region};
+use tier0_wire::{OperationBody, Problem, RequestBody};
+
+use super::Shared;
+use super::access::Right;
+use super::problem::Refused;
+use crate::driver::{fresh_id, wall};
+use crate::report::Answer;
+
+/// How long a caller is kept waiting before it is told that the end is not known yet.
+const ANSWER_WITHIN: Duration = Duration::from_secs(120);
+
+/// Move the writer to a region.
+///
+/// The answer comes when the new side has accepted a real write in every datastore, or when it is
+/// clear that it will not.
+#[utoipa::path(
+    post, path = "/failover/{region}", tag = "operate",
+    params(
+        ("region" = String, Path, description = "Where the writer should be"),
+        ("Idempotency-Key" = Option<String>, Header, description = "A repeated request with the same key is the same operation")
+    ),
+    request_body(content = RequestBody, description = "May be absent"),
+    responses(
+        (status = 200, description = "The writer moved and accepted writes", body = OperationBody),
+        (status = 400, description = "The body is not what is expected", body = Problem),
+        (status = 401, description = "No token, or a wrong one", body = Problem),
+        (status = 403, description = "The token does not give this right", body = Problem),
+        (status = 404, description = "There is no such region", body = Problem),
+        (status = 409, description = "Refused before any effect", body = Problem),
+        (status = 413, description = "The body is too long", body = Problem),
+        (status = 500, description = "It did not succeed; the body says what state things are in", body = OperationBody),
+        (status = 503, description = "The record is not known, or nothing may be done", body = Problem),
+        (status = 504, description = "It is not known how it ended", body = Problem)
+    ),
+    security(("token" = []))
+)]
+pub async fn failover(
+    State(shared): State<Arc<Shared>>,
+    Path(region): Path<String>,
+    headers: HeaderMap,
+    body: Result<Bytes, BytesRejection>,
+) -> Result<Response, Refused> {
+    let request = read_body(body)?;
+    let consent = consent(&request)?;
+    let needed = match consent {
+        Consent::None => Right::Operate,
+        Consent::AcceptLoss | Consent::AcceptLossOldSideIsDown => Right::AcceptLoss,
+    };
+    shared.access.demand(&headers, needed)?;
+    let target: Region = region.parse().map_err(|error| {
+        Refused::new(StatusCode::NOT_FOUND, "unknown-region", format!("{error}"))
+    })?;
+    run(shared, headers, request, Asked::Move { target, consent }).await
+}
+
+/// Make a node's data directory anew from the writer's node; the old one is kept.
+#[utoipa::path(
+    post, path = "/rebuild/{node}", tag = "operate",
+    params(("node" = String, Path, description = "datastore.region")),
+    request_body(content = RequestBody, description = "May be absent"),
+    responses(
+        (status = 200, description = "The node streams from the writer again", body = OperationBody),
+        (status = 400, description = "The body is not what is expected", body = Problem),
+        (status = 401, description = "No token, or a wrong one", body = Problem),
+        (status = 404, description = "There is no such node", body = Problem),
+        (status = 409, description = "Refused before any effect", body = Problem),
+        (status = 413, description = "The body is too long", body = Problem),
+        (status = 500, description = "It did not succeed", body = OperationBody),
+        (status = 503, description = "The record is not known", body = Problem),
+        (status = 504, description = "It is still running, or it is not known how it ended", body = Problem)
+    ),
+    security(("token" = []))
+)]
+pub async fn rebuild(
+    State(shared): State<Arc<Shared>>,
+    Path(node): Path<String>,
+    headers: HeaderMap,
+    body: Result<Bytes, BytesRejection>,
+) -> Result<Response, Refused> {
+    shared.access.demand(&headers, Right::Operate)?;
+    let request = read_body(body)?;
+    let node: NodeId = node
+        .parse()
+        .map_err(|error| Refused::new(StatusCode::NOT_FOUND, "unknown-node", format!("{error}")))?;
+    run(shared, headers, request, Asked::Rebuild { node }).await
+}
+
+/// Record a single copy, and let commits go on without the lost standby.
+#[utoipa::path(
+    post, path = "/expose/{datastore}", tag = "operate",
+    params(("datastore" = String, Path, description = "Which datastore")),
+    request_body = RequestBody,
+    responses(
+        (status = 200, description = "Commits wait for nobody any more", body = OperationBody),
+        (status = 400, description = "A reason is needed", body = Problem),
+        (status = 401, description = "No token, or a wrong one", body = Problem),
+        (status = 404, description = "There is no such datastore", body = Problem),
+        (status = 409, description = "Refused before any effect", body = Problem),
+        (status = 413, description = "The body is too long", body = Problem),
+        (status = 500, description = "It did not succeed", body = OperationBody),
+        (status = 503, description = "The record is not known", body = Problem),
+        (status = 504, description = "It is not known how it ended", body = Problem)
+    ),
+    security(("token" = []))
+)]
+pub async fn expose(
+    State(shared): State<Arc<Shared>>,
+    Path(datastore): Path<String>,
+    headers: HeaderMap,
+    body: Result<Bytes, BytesRejection>,
+) -> Result<Response, Refused> {
+    shared.access.demand(&headers, Right::Operate)?;
+    let request = read_body(body)?;
+    if request.reason.trim().is_empty() {
+        return Err(Refused::bad_request("to expose a datastore a reason is needed"));
+    }
+    let datastore: DatastoreName = datastore.parse().map_err(|error| {
+        Refused::new(StatusCode::NOT_FOUND, "unknown-datastore", format!("{error}"))
+    })?;
+    run(shared, headers, request, Asked::Expose { datastore }).await
+}
+
+fn read_body(body: Result<Bytes, BytesRejection>) -> Result<RequestBody, Refused> {
+    let body = body.map_err(|error| match error.status() {
+        StatusCode::PAYLOAD_TOO_LARGE => {
+            Refused::new(error.status(), "body-too-long", "the body is longer than 64 KiB")
+        }
+        _ => Refused::bad_request(format!("the body cannot be read: {error}")),
+    })?;
+    if body.iter().all(u8::is_ascii_whitespace) {
+        return Ok(RequestBody::default());
+    }
+    // Serde would also take a list, field by field, and an empty one as a body that asks for nothing.
+    if !body.trim_ascii_start().starts_with(b"{") {
+        return Err(Refused::bad_request("the body must be a JSON object"));
+    }
+    let request: RequestBody = serde_json::from_slice(&body)
+        .map_err(|error| Refused::bad_request(format!("the body cannot be read: {error}")))?;
+    for (field, text) in
+        [("reason", Some(&request.reason)), ("requested_by", request.requested_by.as_ref())]
+    {
+        let text = text.map(String::as_str).unwrap_or_default();
+        if text.chars().count() > 500 || text.chars().any(char::is_control) {
+            return Err(Refused::bad_request(format!(
+                "{field} may have 500 characters, and no control characters"
+            )));
+        }
+    }
+    Ok(request)
+}
+
+fn consent(request: &RequestBody) -> Result<Consent, Refused> {
+    match (request.accept_loss, request.old_side_is_down) {
+        (false, false) => Ok(Consent::None),
+        (false, true) => Err(Refused::bad_request(
+            "old_side_is_down says something only together with accept_loss",
+        )),
+        (true, _) if request.reason.trim().is_empty() => {
+            Err(Refused::bad_request("to accept loss a reason is needed; it goes into the history"))
+        }
+        (true, false) => Ok(Consent::AcceptLoss),
+        (true, true) => Ok(Consent::AcceptLossOldSideIsDown),
+    }
+}
+
+async fn run(
+    shared: Arc<Shared>,
+    headers: HeaderMap,
+    body: RequestBody,
+    what: Asked,
+) -> Result<Response, Refused> {
+    let id = fresh_id();
+    if let Some(earlier) = same_key(&shared, &headers, &what, &id).await? {
+        return known(&shared, earlier).await;
+    }
+    let request = Request {
+        id: id.clone(),
+        what,
+        by: body.requested_by.filter(|by| !by.is_empty()).unwrap_or_else(|| "api".to_owned()),
+        reason: body.reason,
+    };
+    // The operation goes on whether or not the caller stays to hear of it.
+    let asking = tokio::spawn({
+        let driver = shared.driver.clone();
+        async move { driver.ask(request).await }
+    });
+    match tokio::time::timeout(ANSWER_WITHIN, asking).await {
+        Ok(Ok(Answer::Operation(body))) => Ok(operation(*body)),
+        Ok(Ok(Answer::Refused { id, refusal })) => Err(Refused::by(&refusal, id.as_str())),
+        Ok(Err(_)) | Err(_) => Err(unknown(&id)),
+    }
+}
+
+fn unknown(id: &OperationId) -> Refused {
+    Refused::new(
+        StatusCode::GATEWAY_TIMEOUT,
+        "unknown",
+        format!("it is not known yet how operation {id} ends: ask GET /operations/{id}"),
+    )
+}
+
+fn operation(body: OperationBody) -> Response {
+    let status = match body.result.as_str() {
+        "succeeded" => StatusCode::OK,
+        "refused" => StatusCode::CONFLICT,
+        "unknown" | "running" => StatusCode::GATEWAY_TIMEOUT,
+        _ => StatusCode::INTERNAL_SERVER_ERROR,
+    };
+    (status, Json(body)).into_response()
+}
+
+/// The operation that an earlier request with the same key began. The key covers what is asked,
+/// so that one key cannot answer two different questions.
+async fn same_key(
+    shared: &Shared,
+    headers: &HeaderMap,
+    what: &Asked,
+    id: &OperationId,
+) -> Result<Option<OperationId>, Refused> {
+    let Some(key) = headers.get("idempotency-key") else { return Ok(None) };
+    let key =
+        key.to_str().ok().filter(|key| !key.is_empty() && key.len() <= 200).ok_or_else(|| {
+            Refused::bad_request("Idempotency-Key must be 1 to 200 visible ASCII characters")
+        })?;
+    let key = format!("{key} {what:?}");
+    shared.store.remember_key(key, id.clone(), wall()).await.map_err(|error| {
+        Refused::new(StatusCode::SERVICE_UNAVAILABLE, "store-unavailable", error.to_string())
+    })
+}
+
+/// Answer for an operation that an earlier request began: wait for its end if it still runs.
+async fn known(shared: &Shared, id: OperationId) -> Result<Response, Refused> {
+    let began = std::time::Instant::now();
+    while began.elapsed() < ANSWER_WITHIN {
+        if let Ok(Some((summary, _))) = shared.store.operation(id.clone()).await
+            && summary.finished.is_some()
+            && let Ok(body) = serde_json::from_value::<OperationBody>(summary.report)
+        {
+            return Ok(operation(body));
+        }
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+    Err(unknown(&id))
+}

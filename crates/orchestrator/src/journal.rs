@@ -1,0 +1,160 @@
+//! From the core's notes to the store's journal.
+//!
+//! Notes of one turn of the loop go into one transaction. The intent of R5 is the claim in the
+//! record itself, stored by compare-and-swap before the first effect; the journal follows it.
+
+use tier0_core::orchestrator::{Activity, Ended, Note, Noted, Now, Orchestrator};
+use tier0_core::order::Refusal;
+use tier0_core::record::OperationKind;
+use tier0_core::words::{Epoch, OperationId, Region, Revision};
+use tier0_store::{
+    JournalBatch, JournalEvent, NewEntry, OperationResult, OperationSummary, StoreHandle,
+};
+
+use crate::report;
+
+/// Collects what one turn of the loop has to say.
+pub struct Journal {
+    store: StoreHandle,
+    batches: Vec<JournalBatch>,
+    epochs: std::collections::BTreeMap<OperationId, Epoch>,
+}
+
+impl Journal {
+    /// A journal in a store.
+    pub fn new(store: StoreHandle) -> Self {
+        Journal { store, batches: Vec::new(), epochs: Default::default() }
+    }
+
+    /// A line.
+    pub fn note(&mut self, note: Note) {
+        let event = match note.what {
+            Noted::Accepted { .. } => return,
+            Noted::Begins { sentence } => JournalEvent::Intent { sentence },
+            Noted::Ends { sentence } => {
+                let row = note.key.as_ref().map(|key| key.step.id()).unwrap_or("operation");
+                JournalEvent::Note { row: row.to_owned(), sentence }
+            }
+            Noted::PointOfNoReturn { epoch } => {
+                JournalEvent::PointOfNoReturn { epoch, revision: Revision::FIRST }
+            }
+            Noted::Remark { sentence } => JournalEvent::Note { row: "remark".to_owned(), sentence },
+            Noted::Ended { .. } => return,
+        };
+        let entry = NewEntry {
+            operation: note.operation,
+            at: note.wall,
+            elapsed_micros: note.elapsed_micros,
+            step: note.key,
+            node: note.node,
+            event,
+        };
+        match self.batches.last_mut() {
+            Some(batch) if batch.summary.is_none() => batch.entries.push(entry),
+            Some(_) | None => self.batches.push(JournalBatch::from(entry)),
+        }
+    }
+
+    /// The operation as it stands now.
+    pub fn summary(
+        &mut self,
+        core: &Orchestrator,
+        activity: &Activity,
+        ended: Option<&Ended>,
+        now: &Now,
+    ) {
+        let Some(record) = core.record() else { return };
+        let epoch_before = *self.epochs.entry(activity.id.clone()).or_insert(record.epoch);
+        let body = report::body(activity, ended, Some(record), now);
+        let elapsed = now.moment.since(activity.accepted).as_micros() as u64;
+        let summary = OperationSummary {
+            id: activity.id.clone(),
+            kind: activity.kind,
+            from: activity.from.clone(),
+            target: activity.target.clone(),
+            requested_by: activity.by.clone(),
+            reason: activity.reason.clone(),
+            accepted: activity.accepted_wall,
+            finished: ended.map(|_| now.wall),
+            result: ended.map_or(OperationResult::Running, result),
+            epoch_before,
+            epoch_after: ended.map(|_| record.epoch),
+            total_micros: ended.map(|_| elapsed),
+            report: serde_json::to_value(&body).unwrap_or_default(),
+        };
+        let event = match ended {
+            None => JournalEvent::Accepted {
+                kind: activity.kind,
+                from: activity.from.clone(),
+                target: activity.target.clone(),
+                requested_by: activity.by.clone(),
+                reason: activity.reason.clone(),
+            },
+            Some(ended) => {
+                self.epochs.remove(&activity.id);
+                JournalEvent::Finished { result: result(ended), sentence: report::sentence(ended) }
+            }
+        };
+        let entry = NewEntry {
+            operation: activity.id.clone(),
+            at: now.wall,
+            elapsed_micros: elapsed,
+            step: None,
+            node: activity.node.clone(),
+            event,
+        };
+        self.batches.push(JournalBatch::from(summary).with_entry(entry));
+    }
+
+    /// A request that never became an operation.
+    pub fn refused(
+        &mut self,
+        core: &Orchestrator,
+        id: &OperationId,
+        refusal: &Refusal,
+        target: Region,
+        now: &Now,
+    ) {
+        let Some(record) = core.record() else { return };
+        let summary = OperationSummary {
+            id: id.clone(),
+            kind: OperationKind::Switchover,
+            from: record.writer.clone(),
+            target: target.clone(),
+            requested_by: String::new(),
+            reason: String::new(),
+            accepted: now.wall,
+            finished: Some(now.wall),
+            result: OperationResult::Refused,
+            epoch_before: record.epoch,
+            epoch_after: Some(record.epoch),
+            total_micros: Some(0),
+            report: serde_json::to_value(report::refused_body(id, refusal, record, &target, now))
+                .unwrap_or_default(),
+        };
+        self.batches.push(JournalBatch::from(summary));
+    }
+
+    /// Hand everything to the store, in order. The store's thread writes it; nobody waits.
+    pub fn flush(&mut self) {
+        for batch in self.batches.drain(..) {
+            let store = self.store.clone();
+            tokio::spawn(async move {
+                if let Err(error) = store.append(batch).await {
+                    tracing::error!(%error, "a line of the journal is lost");
+                }
+            });
+        }
+    }
+}
+
+fn result(ended: &Ended) -> OperationResult {
+    match ended {
+        Ended::Succeeded => OperationResult::Succeeded,
+        Ended::WithExceptions { .. } => OperationResult::SucceededWithExceptions,
+        Ended::Refused { .. } => OperationResult::Refused,
+        Ended::Aborted { .. } => OperationResult::Aborted,
+        Ended::Failed { .. } => OperationResult::Failed,
+        Ended::Unknown { .. } => OperationResult::Unknown,
+    }
+}

@@ -1,0 +1,19 @@
+//! The orchestrator: one loop that feeds the core and performs what it asks for, the store of the
+//! authority record, and the API for operators.
+//!
+//! It owns no decision. It never touches a data server; agents do, on stamped commands.
+
+mod adopt;
+mod agents;
+mod api;
+mod driver;
+mod journal;
+mod listen;
+mod metrics;
+mod report;
+mod server;
+mod status;
+
+pub use adopt::{Adoption, adopt, plan_adoption};
+pub use api::openapi;
+pub use server::run;

@@ -1,0 +1,239 @@
+//! What is counted and measured, in the names that the specification's queries use, and more.
+
+use std::sync::Mutex;
+use std::sync::atomic::{AtomicI64, AtomicU64};
+
+use prometheus_client::encoding::{EncodeLabelSet, text::encode};
+use prometheus_client::metrics::counter::Counter;
+use prometheus_client::metrics::family::Family;
+use prometheus_client::metrics::gauge::Gauge;
+use prometheus_client::metrics::histogram::{Histogram, exponential_buckets};
+use prometheus_client::registry::Registry;
+use tier0_core::orchestrator::{Activity, Ended};
+use tier0_wire::{OperationBody, StatusBody};
+
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct OfStep {
+    step: String,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct OfNode {
+    datastore: String,
+    region: String,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct OfDatastore {
+    datastore: String,
+    state: String,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct OfKind {
+    kind: String,
+    result: String,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct OfRegion {
+    region: String,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct OfCode {
+    code: String,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct OfBuild {
+    version: String,
+}
+
+type Seconds = Gauge<f64, AtomicU64>;
+
+/// Everything that `/metrics` shows.
+pub struct Metrics {
+    registry: Mutex<Registry>,
+    failovers: Counter,
+    operations: Family<OfKind, Counter>,
+    refused: Family<OfCode, Counter>,
+    duration: Family<OfStep, Seconds>,
+    durations: Histogram,
+    last: Gauge<i64, AtomicI64>,
+    epoch: Gauge,
+    revision: Gauge,
+    writer: Family<OfRegion, Gauge>,
+    protection: Family<OfDatastore, Gauge>,
+    exposed_seconds: Seconds,
+    behind: Family<OfNode, Gauge>,
+    behind_seconds: Family<OfNode, Seconds>,
+    agent_up: Family<OfRegion, Gauge>,
+    frozen: Gauge,
+}
+
+impl Metrics {
+    /// All at their first value.
+    pub fn new(version: &str) -> Self {
+        let metrics = Metrics {
+            registry: Mutex::new(Registry::default()),
+            failovers: Counter::default(),
+            operations: Family::default(),
+            refused: Family::default(),
+            duration: Family::default(),
+            durations: Histogram::new(exponential_buckets(0.02, 1.6, 14)),
+            last: Gauge::default(),
+            epoch: Gauge::default(),
+            revision: Gauge::default(),
+            writer: Family::default(),
+            protection: Family::default(),
+            exposed_seconds: Seconds::default(),
+            behind: Family::default(),
+            behind_seconds: Family::default(),
+            agent_up: Family::default(),
+            frozen: Gauge::default(),
+        };
+        metrics.register(version);
+        metrics
+    }
+
+    fn register(&self, version: &str) {
+        let mut registry = self.registry.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+        registry.register(
+            "failover",
+            "Changes of the writer that moved it",
+            self.failovers.clone(),
+        );
+        registry.register(
+            "failover_duration_seconds",
+            "The last change of the writer, by step; step=total is all of it",
+            self.duration.clone(),
+        );
+        registry.register(
+            "tier0_failover_seconds",
+            "Changes of the writer, from acceptance to answer",
+            self.durations.clone(),
+        );
+        registry.register(
+            "failover_last_timestamp",
+            "When the writer was last moved, in seconds since 1970",
+            self.last.clone(),
+        );
+        registry.register(
+            "tier0_operations",
+            "Operations that ended, by kind and result",
+            self.operations.clone(),
+        );
+        registry.register("tier0_refusals", "Requests refused, by code", self.refused.clone());
+        registry.register("tier0_epoch", "The record's epoch", self.epoch.clone());
+        registry.register("tier0_revision", "The record's revision", self.revision.clone());
+        registry.register("tier0_writer", "1 for the writer's region", self.writer.clone());
+        registry.register(
+            "tier0_protection",
+            "1 for the state of protection that a datastore is in",
+            self.protection.clone(),
+        );
+        registry.register(
+            "tier0_exposed_seconds",
+            "For how long there has been a single copy; 0 while there is not",
+            self.exposed_seconds.clone(),
+        );
+        registry.register(
+            "tier0_replication_lag_bytes",
+            "Bytes that a node is behind the writer's node; absent where nobody knows",
+            self.behind.clone(),
+        );
+        registry.register(
+            "pg_replication_lag_seconds",
+            "Age of the oldest thing a standby has not replayed; 0 when it has replayed all",
+            self.behind_seconds.clone(),
+        );
+        registry.register(
+            "tier0_agent_up",
+            "1 while the agent of a region answers",
+            self.agent_up.clone(),
+        );
+        registry.register(
+            "tier0_frozen",
+            "1 while nothing at all is done, because the store is older than what an agent heard",
+            self.frozen.clone(),
+        );
+        let build: Family<OfBuild, Gauge> = Family::default();
+        build.get_or_create(&OfBuild { version: version.to_owned() }).set(1);
+        registry.register("tier0_build_info", "The build", build);
+    }
+
+    /// An operation ended.
+    pub fn ended(&self, activity: &Activity, ended: &Ended, body: &OperationBody) {
+        let of = OfKind { kind: activity.kind.to_string(), result: body.result.clone() };
+        self.operations.get_or_create(&of).inc();
+        let moved = match ended {
+            Ended::Succeeded | Ended::WithExceptions { .. } => true,
+            Ended::Refused { .. }
+            | Ended::Aborted { .. }
+            | Ended::Failed { .. }
+            | Ended::Unknown { .. } => false,
+        };
+        if !activity.kind.moves_writer() || !moved {
+            return;
+        }
+        self.failovers.inc();
+        self.durations.observe(body.total_failover_time);
+        for (step, seconds) in &body.steps {
+            self.duration.get_or_create(&OfStep { step: step.clone() }).set(*seconds);
+        }
+        let total = OfStep { step: "total".to_owned() };
+        self.duration.get_or_create(&total).set(body.total_failover_time);
+        self.last.set(jiff::Timestamp::now().as_second());
+    }
+
+    /// A request was refused.
+    pub fn refused(&self, code: &str) {
+        self.refused.get_or_create(&OfCode { code: code.to_owned() }).inc();
+    }
+
+    /// The text of `/metrics`, with the state as it is now.
+    pub fn text(&self, status: Option<&StatusBody>) -> String {
+        if let Some(status) = status {
+            self.take_in(status);
+        }
+        let registry = self.registry.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+        let mut text = String::new();
+        // Writing to a String cannot fail.
+        let _ = encode(&mut text, &registry);
+        text
+    }
+
+    fn take_in(&self, status: &StatusBody) {
+        self.epoch.set(status.epoch as i64);
+        self.revision.set(status.revision as i64);
+        self.frozen.set(i64::from(status.frozen.is_some()));
+        self.exposed_seconds.set(status.exposed_seconds.unwrap_or(0.0));
+        for region in &status.regions {
+            let writes = i64::from(*region == status.current_region);
+            self.writer.get_or_create(&OfRegion { region: region.clone() }).set(writes);
+        }
+        for (region, silent) in &status.agents {
+            let up = i64::from(silent.is_none());
+            self.agent_up.get_or_create(&OfRegion { region: region.clone() }).set(up);
+        }
+        self.behind.clear();
+        self.behind_seconds.clear();
+        for datastore in &status.datastores {
+            for state in ["protected", "at-risk", "exposed", "best-effort"] {
+                let of = OfDatastore { datastore: datastore.name.clone(), state: state.to_owned() };
+                self.protection.get_or_create(&of).set(i64::from(datastore.protection == state));
+            }
+            for node in &datastore.nodes {
+                let region = node.node.split('.').next_back().unwrap_or_default().to_owned();
+                let of = OfNode { datastore: datastore.name.clone(), region };
+                if let Some(behind) = node.behind_bytes {
+                    self.behind.get_or_create(&of).set(behind as i64);
+                }
+                if let Some(behind) = node.behind_seconds {
+                    self.behind_seconds.get_or_create(&of).set(behind);
+                }
+            }
+        }
+    }
+}

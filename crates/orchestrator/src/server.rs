@@ -1,0 +1,183 @@
+//! The orchestrator as a process: opens the store, begins or takes up the record, starts the loop
+//! and the API.
+
+use std::net::SocketAddr;
+use std::path::Path;
+use std::sync::Arc;
+use std::time::Duration;
+
+use anyhow::{Context, anyhow};
+use tier0_config::{Follower, OrchestratorSettings, Reader, Stack};
+use tier0_core::orchestrator::{Input, Limits, Orchestrator, Settings, first_record};
+use tier0_core::record::Record;
+use tier0_core::words::{Lineage, Site};
+use tier0_store::{Embedded, OperationResult, StoreHandle};
+use tier0_wire::read_token;
+
+use crate::agents::Agents;
+use crate::api::{self, Access, Shared};
+use crate::driver::{Driver, wall};
+use crate::listen::listen;
+use crate::metrics::Metrics;
+
+/// How long requests may go on after the end was asked for.
+const DRAIN: Duration = Duration::from_secs(2);
+
+/// Run the orchestrator of a site until `shutdown` resolves.
+pub async fn run(
+    config: &Path,
+    site: &Site,
+    shutdown: impl Future<Output = ()> + Send + 'static,
+) -> anyhow::Result<()> {
+    let stack = Stack::load(config)?;
+    let settings = stack
+        .orchestrators
+        .iter()
+        .find(|one| one.site == *site)
+        .ok_or_else(|| anyhow!("{} has no [[orchestrator]] for site {site}", config.display()))?
+        .clone();
+    let access = access(&settings)?;
+    let store = Embedded::open(&settings.state_directory).context("open the store")?;
+    let store = StoreHandle::start(store).context("start the store")?;
+    let driver_name = format!("{site}-{}", uuid::Uuid::now_v7());
+    let record = record(&store, &stack, &driver_name).await?;
+    close_unfinished(&store, &record).await;
+    let agents = Agents::new(
+        stack.agents.iter().map(|agent| (agent.region.clone(), agent.listen)).collect(),
+        read_token(&stack.stack.role_token_file).context("read the role token")?,
+        stack.limits.poll_interval(),
+        Duration::from_millis(stack.limits.silence_ms),
+    )?;
+    let metrics = Arc::new(Metrics::new(env!("CARGO_PKG_VERSION")));
+    let core = Orchestrator::new(core_settings(&stack), driver_name);
+    let driver = Driver::start(core, store.clone(), agents, Arc::clone(&metrics))?;
+    driver.input(Input::Loaded(record));
+    // Ends with this function.
+    let mut following = tokio::task::JoinSet::new();
+    let follower = Follower::new(config.to_owned(), Reader::Orchestrator(site.clone()), stack);
+    let limited = driver.clone();
+    following.spawn(tier0_config::follow(follower, move |stack| {
+        limited.limits(core_limits(&stack.limits));
+    }));
+    let shared = Arc::new(Shared { driver, store, metrics, access });
+    serve(&settings, shared, shutdown).await
+}
+
+fn access(settings: &OrchestratorSettings) -> anyhow::Result<Access> {
+    Ok(Access {
+        operate: read_token(&settings.operate_token_file).context("read the operate token")?,
+        accept_loss: read_token(&settings.accept_loss_token_file)
+            .context("read the accept-loss token")?,
+        open_reads_on_loopback: settings.open_reads_on_loopback,
+    })
+}
+
+/// The record in the store; the very first start of a stack makes it.
+async fn record(store: &StoreHandle, stack: &Stack, driver: &str) -> anyhow::Result<Record> {
+    if let Some(record) = store.load().await.context("read the authority record")? {
+        if record.stack != stack.stack.name {
+            return Err(anyhow!(
+                "the store holds the record of stack {}, the configuration is of {}",
+                record.stack,
+                stack.stack.name
+            ));
+        }
+        return Ok(record);
+    }
+    let lineage: Lineage = uuid::Uuid::now_v7()
+        .to_string()
+        .parse()
+        .expect("a UUID is 36 hexadecimal digits and dashes");
+    let record =
+        first_record(stack.stack.name.clone(), &stack.shape(), lineage, driver.to_owned(), wall());
+    tracing::info!(writer = %record.writer, "the stack begins: first record");
+    let _ = store.create(record).await.context("store the first record")?;
+    store
+        .load()
+        .await
+        .context("read the first record back")?
+        .ok_or_else(|| anyhow!("the first record is not in the store"))
+}
+
+/// Operations that an earlier run left without an end, and that the record does not claim, are over:
+/// nobody goes on with them. What they left undone the decider begins anew.
+async fn close_unfinished(store: &StoreHandle, record: &Record) {
+    let claimed = record.claim.as_ref().map(|claim| &claim.operation);
+    let operations = store.operations(200, None).await.unwrap_or_default();
+    for mut operation in operations {
+        let open = operation.result == OperationResult::Running;
+        if !open || claimed == Some(&operation.id) {
+            continue;
+        }
+        let why = "the orchestrator ended before this was over, and nothing owned it afterwards";
+        operation.result = OperationResult::Unknown;
+        operation.finished = Some(wall());
+        if let Some(report) = operation.report.as_object_mut() {
+            report.insert("result".to_owned(), "unknown".into());
+            report.insert("error".to_owned(), why.into());
+            report.insert("code".to_owned(), "orchestrator-restarted".into());
+        }
+        if let Err(error) = store.append(operation).await {
+            tracing::error!(%error, "an unfinished operation stays open in the history");
+        }
+    }
+}
+
+fn core_settings(stack: &Stack) -> Settings {
+    Settings {
+        stack: stack.stack.name.clone(),
+        shape: stack.shape(),
+        limits: core_limits(&stack.limits),
+    }
+}
+
+fn core_limits(limits: &tier0_config::Limits) -> Limits {
+    let millis = Duration::from_millis;
+    Limits {
+        cooperation: millis(limits.cooperation_ms),
+        stop: millis(limits.stop_ms),
+        stop_silent: millis(100),
+        join: millis(limits.join_ms),
+        pause: millis(limits.pause_ms),
+        receive: millis(limits.receive_ms),
+        promote: millis(limits.promote_ms),
+        checkpoint: millis(limits.checkpoint_ms),
+        follow: millis(limits.follow_ms),
+        command: millis(2_000),
+        silence: millis(limits.silence_ms),
+        stall: millis(limits.stall_ms),
+        floors: millis(1_000),
+        disk_free_least: limits.disk_free_least_mb * 1_000_000,
+        replay_backlog_most: limits.replay_backlog_most_mb * 1_000_000,
+    }
+}
+
+async fn serve(
+    settings: &OrchestratorSettings,
+    shared: Arc<Shared>,
+    shutdown: impl Future<Output = ()> + Send + 'static,
+) -> anyhow::Result<()> {
+    let end = tokio::sync::watch::Sender::new(false);
+    let mut servers = tokio::task::JoinSet::new();
+    for address in std::iter::once(settings.listen).chain(settings.also_listen.iter().copied()) {
+        let listener =
+            listen(address).with_context(|| format!("listen on {address} as the orchestrator"))?;
+        tracing::info!(%address, "the orchestrator listens");
+        let app =
+            api::router(Arc::clone(&shared)).into_make_service_with_connect_info::<SocketAddr>();
+        let mut ended = end.subscribe();
+        servers.spawn(async move {
+            axum::serve(listener, app)
+                .with_graceful_shutdown(async move {
+                    // An error means that the sender is gone, which is the end as well.
+                    let _ = ended.wait_for(|ended| *ended).await;
+                })
+                .await
+        });
+    }
+    shutdown.await;
+    end.send_replace(true);
+    let _ =
+        tokio::time::timeout(DRAIN, async { while servers.join_next().await.is_some() {} }).await;
+    Ok(())
+}

@@ -1,0 +1,264 @@
+//! Promotion, with everything that must hold before it (P3).
+//!
+//! Sources: `xlogfuncs.c` `pg_promote` (waiting looks only every 100 ms, hence own polling),
+//! `xlogrecovery.c` (`CheckForStandbyTrigger`), `timeline.c` (the history file's last line).
+
+use std::time::Duration;
+
+use tier0_core::order::{Fact, PromoteMember};
+use tier0_core::words::{Lsn, SystemId, Timeline, WalPosition};
+
+use crate::base_directory::BaseDirectory;
+use crate::deadline::Deadline;
+use crate::hba::Clients;
+use crate::history::History;
+use crate::marker::{self, Member};
+use crate::node::Server;
+use crate::session::Session;
+use crate::standby::{Place, Standby};
+use crate::trouble::{Attempt, Trouble};
+
+/// How long the received position may stay the same before the rest is given up.
+const STANDS_STILL: Duration = Duration::from_millis(500);
+
+/// How long the stream of a stopped primary is given to end before the promotion is asked for.
+const STREAM_END: Duration = Duration::from_millis(30);
+
+/// What a promotion is justified by.
+#[derive(Debug, Clone, Copy)]
+pub(crate) enum Proof<'a> {
+    /// The node is this member of the takeover set.
+    Member(&'a PromoteMember),
+    /// The operator accepted loss. What is known of the member is its cluster.
+    LossAccepted(Option<&'a SystemId>),
+}
+
+impl<'a> Proof<'a> {
+    /// The proof that an order carries; an order without any is refused.
+    pub(crate) fn of(member: Option<&'a PromoteMember>, accept_loss: bool) -> Attempt<Self> {
+        match (member, accept_loss) {
+            (member, true) => Ok(Proof::LossAccepted(member.map(|member| &member.system))),
+            (Some(member), false) => Ok(Proof::Member(member)),
+            (None, false) => Err(Trouble::refused(
+                "no-member",
+                "no takeover member is named and loss was not accepted",
+            )),
+        }
+    }
+
+    fn check_system(self, system: &SystemId) -> Attempt<()> {
+        let expected = match self {
+            Proof::Member(member) => Some(&member.system),
+            Proof::LossAccepted(expected) => expected,
+        };
+        match expected {
+            Some(expected) if expected != system => Err(Trouble::refused(
+                "foreign-system",
+                format!("the data is of system {system}, the record says {expected}"),
+            )),
+            Some(_) | None => Ok(()),
+        }
+    }
+}
+
+/// How long one more look may take: with less left, what was seen last is the answer.
+const ONE_MORE_LOOK: Duration = Duration::from_millis(20);
+
+impl Server {
+    /// Become primary and let clients in: a promotion is ordered only after the record says
+    /// exposed (P6), which is what P8 asks for.
+    pub(crate) async fn promote(
+        &self,
+        proof: Proof<'_>,
+        stopped_at: Option<&WalPosition>,
+        deadline: Deadline,
+    ) -> Attempt<Fact> {
+        if self.running()?.is_none() {
+            self.start_to_promote(deadline).await?;
+        }
+        let session = self.session(deadline).await?;
+        match self.place(&session, deadline).await? {
+            Place::Primary(position) => self.already_primary(proof, position).await,
+            Place::Standby(standby) => {
+                self.check(proof, &standby)?;
+                if let Some(stopped_at) = stopped_at {
+                    self.until_received(&session, standby, stopped_at, deadline).await?;
+                    self.until_stream_ended(&session, deadline).await;
+                }
+                self.become_primary(&session, deadline).await
+            }
+        }
+    }
+
+    /// Start a server that has ended since the writer moved: only the agent starts one, and while
+    /// the operation goes on nothing else is ordered for this node.
+    async fn start_to_promote(&self, deadline: Deadline) -> Attempt<()> {
+        match BaseDirectory::look(&self.node.paths) {
+            BaseDirectory::Standby => self.launch(deadline).await,
+            // Promoted, and ended since: it starts with clients kept out, and is judged like any
+            // primary before they are let in.
+            BaseDirectory::Primary => self.start(None, deadline).await.map(|_| ()),
+            BaseDirectory::Empty | BaseDirectory::Unusable => {
+                Err(Trouble::failed("the server is not running, and has no data to start with"))
+            }
+        }
+    }
+
+    async fn already_primary(&self, proof: Proof<'_>, position: WalPosition) -> Attempt<Fact> {
+        proof.check_system(&position.system)?;
+        match proof {
+            Proof::Member(member) if position.timeline <= member.timeline => Err(Trouble::refused(
+                "not-a-standby",
+                format!(
+                    "this server is a primary at {position}; the member is a standby of \
+                         timeline {}",
+                    member.timeline
+                ),
+            )),
+            Proof::Member(_) | Proof::LossAccepted(_) => {
+                if self.clients() == Clients::KeptOut {
+                    self.open_doors().await?;
+                }
+                Ok(self.promoted(position.system, position.timeline))
+            }
+        }
+    }
+
+    fn check(&self, proof: Proof<'_>, standby: &Standby) -> Attempt<()> {
+        let has = &standby.position;
+        proof.check_system(&has.system)?;
+        let member = match proof {
+            Proof::Member(member) => member,
+            Proof::LossAccepted(_) => return Ok(()),
+        };
+        let marker: Option<Member> = marker::read(&self.node.paths.member)
+            .map_err(|error| Trouble::refused("marker", error.to_string()))?;
+        let Some(marker) = marker else {
+            return Err(Trouble::refused(
+                "not-that-member",
+                format!("the record names {}, this data directory is no member", member.name),
+            ));
+        };
+        if marker.name != member.name || marker.system != member.system {
+            return Err(Trouble::refused(
+                "not-that-member",
+                format!(
+                    "the record names {} of system {}, this data directory is {} of system {}",
+                    member.name, member.system, marker.name, marker.system
+                ),
+            ));
+        }
+        if has.timeline != member.timeline {
+            return Err(Trouble::refused(
+                "other-timeline",
+                format!(
+                    "the member joined on timeline {}, this standby is at {has}",
+                    member.timeline
+                ),
+            ));
+        }
+        if has.lsn < member.floor {
+            return Err(Trouble::refused(
+                "below-floor",
+                format!(
+                    "{} received, {} bytes short of the floor {}",
+                    has.lsn,
+                    member.floor.ahead_of(has.lsn),
+                    member.floor
+                ),
+            ));
+        }
+        Ok(())
+    }
+
+    /// Wait until the stream has brought the old primary's last record. A stopped primary sends
+    /// all it has at once, so a stream that stands still will not bring it.
+    async fn until_received(
+        &self,
+        session: &Session,
+        mut standby: Standby,
+        stopped_at: &WalPosition,
+        deadline: Deadline,
+    ) -> Attempt<()> {
+        let mut moved = (standby.position.lsn, Deadline::after(STANDS_STILL));
+        loop {
+            let has = &standby.position;
+            if *has >= *stopped_at {
+                return Ok(());
+            }
+            if has.lsn != moved.0 {
+                moved = (has.lsn, Deadline::after(STANDS_STILL));
+            }
+            let comparable = has.partial_cmp(stopped_at).is_some();
+            if !comparable || deadline.left() < ONE_MORE_LOOK || moved.1.passed() {
+                return Err(Trouble::refused(
+                    "short-of-stop",
+                    format!(
+                        "{has} received of system {}; the old primary stopped at {stopped_at} of \
+                         system {}",
+                        has.system, stopped_at.system
+                    ),
+                ));
+            }
+            self.pause().await;
+            standby = self.standby(session, deadline).await?;
+        }
+    }
+
+    /// Let the receiver of a primary that has stopped end. Asked to promote while it still thinks
+    /// that it streams, the startup process first sleeps the rest of
+    /// `wal_retrieve_retry_interval` (`xlogrecovery.c` `WaitForWALToBecomeAvailable`).
+    async fn until_stream_ended(&self, session: &Session, deadline: Deadline) {
+        let most = deadline.at_most(STREAM_END);
+        while !most.passed() {
+            match self.standby(session, deadline).await {
+                Ok(standby) if standby.stream.is_none() => return,
+                Ok(_) => self.pause().await,
+                // The promotion itself will meet whatever is wrong, and say so.
+                Err(_) => return,
+            }
+        }
+    }
+
+    async fn become_primary(&self, session: &Session, deadline: Deadline) -> Attempt<Fact> {
+        session.run("SELECT pg_promote(false)", deadline.left()).await?;
+        let promotion = async {
+            loop {
+                if let Place::Primary(position) = self.place(session, deadline).await? {
+                    return Ok(position);
+                }
+                if deadline.passed() {
+                    return Err(Trouble::unknown("promotion was asked for and has not ended"));
+                }
+                self.pause().await;
+            }
+        };
+        let position: WalPosition = promotion.await?;
+        // A standby that was let be read has nothing to change; a reload before this point would
+        // stall the promotion (P7).
+        if self.clients() == Clients::KeptOut {
+            self.open_doors().await?;
+        }
+        Ok(self.promoted(position.system, position.timeline))
+    }
+
+    fn promoted(&self, system: SystemId, timeline: Timeline) -> Fact {
+        let lsn = self.own_history(timeline).map_or(Lsn::ZERO, |history| history.begins_at());
+        Fact::Promoted { position: WalPosition { system, timeline, lsn } }
+    }
+
+    /// The history of a timeline as this node's own files have it.
+    pub(crate) fn own_history(&self, timeline: Timeline) -> Attempt<History> {
+        let path = self.node.paths.data.join("pg_wal").join(History::file_name(timeline));
+        let text = match std::fs::read_to_string(&path) {
+            Ok(text) => text,
+            Err(error)
+                if timeline == Timeline(1) && error.kind() == std::io::ErrorKind::NotFound =>
+            {
+                String::new()
+            }
+            Err(error) => return Err(Trouble::io(path.display())(error)),
+        };
+        History::parse(timeline, &text).map_err(|error| Trouble::failed(error.to_string()))
+    }
+}

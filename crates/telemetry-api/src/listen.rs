@@ -1,0 +1,71 @@
+//! Listening sockets, and ending without cutting requests that have begun.
+
+use std::future::Future;
+use std::io;
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use axum::Router;
+use axum::serve::ListenerExt;
+use socket2::{Domain, Protocol, Socket, Type};
+use tokio::net::TcpListener;
+use tokio::sync::watch;
+use tokio::task::JoinSet;
+
+/// Connections that wait to be accepted. After a move every client comes back at once.
+const BACKLOG: i32 = 4096;
+
+/// How long requests that have begun may take once the service is asked to end.
+const DRAIN_LIMIT: Duration = Duration::from_secs(5);
+
+/// A listener on each address, or none at all.
+pub(crate) fn bind_all(
+    addresses: impl IntoIterator<Item = SocketAddr>,
+) -> anyhow::Result<Vec<TcpListener>> {
+    use anyhow::Context;
+    addresses
+        .into_iter()
+        .map(|address| bind(address).with_context(|| format!("listen on {address}")))
+        .collect()
+}
+
+fn bind(address: SocketAddr) -> io::Result<TcpListener> {
+    let socket = Socket::new(Domain::for_address(address), Type::STREAM, Some(Protocol::TCP))?;
+    // A service that is restarted must not wait for the connections of the one before.
+    socket.set_reuse_address(true)?;
+    socket.set_nonblocking(true)?;
+    socket.bind(&address.into())?;
+    socket.listen(BACKLOG)?;
+    TcpListener::from_std(socket.into())
+}
+
+/// Serve on all listeners until `shutdown` is ready; then accept nothing new, finish what has
+/// begun, and cut what has not finished after [`DRAIN_LIMIT`].
+pub(crate) async fn serve_all(
+    listeners: Vec<TcpListener>,
+    router: Router,
+    shutdown: impl Future<Output = ()> + Send,
+) {
+    let (end, ended) = watch::channel(());
+    let mut servers = JoinSet::new();
+    for listener in listeners {
+        let mut ended = ended.clone();
+        let listener = listener.tap_io(|stream| {
+            if let Err(error) = stream.set_nodelay(true) {
+                tracing::debug!(%error, "cannot set TCP_NODELAY");
+            }
+        });
+        let server = axum::serve(listener, router.clone()).with_graceful_shutdown(async move {
+            // Ready when the sender is dropped.
+            while ended.changed().await.is_ok() {}
+        });
+        servers.spawn(server.into_future());
+    }
+    shutdown.await;
+    drop(end);
+    let drained =
+        tokio::time::timeout(DRAIN_LIMIT, async { while servers.join_next().await.is_some() {} });
+    if drained.await.is_err() {
+        tracing::warn!(limit = ?DRAIN_LIMIT, "cut requests that did not finish in time");
+    }
+}

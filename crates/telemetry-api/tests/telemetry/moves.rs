@@ -1,0 +1,193 @@
+//! One life of the service: ordinary days, a standby that is gone, and a primary that is gone.
+
+use std::path::PathBuf;
+use std::time::{Duration, Instant};
+
+use serde_json::{Value, json};
+use tokio::sync::oneshot;
+
+use crate::servers::{Lab, connect, free_port};
+
+struct Service {
+    port: u16,
+    client: reqwest::Client,
+}
+
+impl Service {
+    async fn post(&self, body: &Value) -> (u16, Value, Duration) {
+        let start = Instant::now();
+        let url = format!("http://127.0.0.1:{}/telemetry", self.port);
+        let answer = self.client.post(url).body(body.to_string()).send().await.unwrap();
+        (answer.status().as_u16(), answer.json().await.unwrap(), start.elapsed())
+    }
+
+    async fn get(&self, path: &str) -> (u16, Value) {
+        let url = format!("http://127.0.0.1:{}{path}", self.port);
+        let answer = self.client.get(url).send().await.unwrap();
+        (answer.status().as_u16(), answer.json().await.unwrap())
+    }
+}
+
+fn reading(device: &str, second: u32, value: u32) -> Value {
+    json!({
+        "device_id": device, "device_type": "turbine", "site_id": "north",
+        "timestamp_utc": format!("2026-11-23T10:00:{second:02}.5Z"),
+        "metrics": {"rpm": value}, "status": {"ok": true},
+    })
+}
+
+fn write_config(lab: &Lab, listen: u16, postgres: [u16; 2], redis: [u16; 2]) -> PathBuf {
+    let secret = lab.secret();
+    let secret = secret.display();
+    let node = |kind: &str, region: usize, port: u16| {
+        format!(
+            "[[datastore.node]]\nregion = \"region{region}\"\naddress = \"127.0.0.1:{port}\"\n\
+             data_directory = \"/nowhere/{kind}{region}\"\narchive_directory = \"/nowhere\"\n\
+             log_file = \"/nowhere\"\n"
+        )
+    };
+    let agent = |region: usize| {
+        format!(
+            "[[agent]]\nregion = \"region{region}\"\nlisten = \"127.0.0.1:{region}\"\n\
+             state_directory = \"/nowhere\"\n"
+        )
+    };
+    let text = format!(
+        "[stack]\nname = \"test\"\nregions = [\"region1\", \"region2\"]\n\
+         role_token_file = \"{secret}\"\n\
+         [[orchestrator]]\nsite = \"witness\"\nlisten = \"127.0.0.1:3\"\n\
+         state_directory = \"/nowhere\"\noperate_token_file = \"{secret}\"\n\
+         accept_loss_token_file = \"{secret}\"\n\
+         {}{}\
+         [[datastore]]\nname = \"db\"\nkind = \"postgres\"\n\
+         [datastore.postgres]\nbin_directory = \"/nowhere\"\nadmin_user = \"postgres\"\n\
+         replication_user = \"r\"\nreplication_password_file = \"{secret}\"\n\
+         database = \"app\"\napplication_user = \"app\"\n\
+         application_password_file = \"{secret}\"\n\
+         {}{}\
+         [[datastore]]\nname = \"cache\"\nkind = \"redis\"\n\
+         [datastore.redis]\nserver_binary = \"/nowhere\"\npassword_file = \"{secret}\"\n\
+         master_name = \"cache\"\ndown_after_ms = 3000\n\
+         {}{}\
+         [[telemetry]]\nregion = \"region2\"\nlisten = \"127.0.0.1:{listen}\"\n\
+         postgres = \"db\"\nredis = \"cache\"\n",
+        agent(1),
+        agent(2),
+        node("db", 1, postgres[0]),
+        node("db", 2, postgres[1]),
+        node("cache", 1, redis[0]),
+        node("cache", 2, redis[1]),
+    );
+    let path = lab.path("stack.toml");
+    std::fs::write(&path, text).unwrap();
+    path
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn service_survives_its_datastores() {
+    let lab = Lab::new();
+    let mut primary = lab.primary().await;
+    let mut standby = lab.standby(&primary).await;
+    let redis = lab.redis();
+    let port = free_port();
+    // Clients know addresses; a server that starts again must keep its own.
+    let standby_port = standby.port;
+    // The service is in region2 with the standby; its Redis is region2's, region1's is dead.
+    let config = write_config(&lab, port, [primary.port, standby_port], [free_port(), redis.port]);
+    let (stop, stopped) = oneshot::channel::<()>();
+    let served = tokio::spawn(async move {
+        let stopped = async { drop(stopped.await) };
+        tier0_telemetry_api::run(&config, "region2".parse().unwrap(), stopped).await
+    });
+    let service = Service { port, client: reqwest::Client::new() };
+    while service.client.get(format!("http://127.0.0.1:{port}/health")).send().await.is_err() {
+        assert!(!served.is_finished(), "the service does not start");
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
+
+    // Ordinary days. The table does not exist yet.
+    let (status, answer, _) = service.post(&reading("t1", 0, 1)).await;
+    assert_eq!((status, &answer["new"]), (201, &json!(1)), "{answer}");
+    let batch = json!([reading("t1", 0, 99), reading("t1", 1, 2), reading("t2", 0, 3)]);
+    let (status, answer, _) = service.post(&batch).await;
+    assert_eq!(status, 201, "{answer}");
+    assert_eq!(answer["duplicates"], 1, "{answer}");
+    let (status, answer) = service.get("/devices/t2/latest").await;
+    assert_eq!((status, &answer["source"]), (200, &json!("local")), "{answer}");
+    assert_eq!(answer["reading"]["metrics"]["rpm"], 3);
+    let (status, _, took) = service.post(&reading("t3", 0, 4)).await;
+    assert_eq!(status, 201);
+    println!("insert with a synchronous standby: {took:?}");
+    tokio::time::sleep(Duration::from_millis(100)).await;
+    let (_, answer) = service.get("/devices/t3/latest").await;
+    assert_eq!(answer["source"], "cache", "{answer}");
+    assert_eq!(answer["reading"], reading("t3", 0, 4), "the same from cache as was sent");
+    assert_eq!(service.get("/devices/t9/latest").await.0, 404);
+    let (_, health) = service.get("/health").await;
+    assert_eq!(health["postgres"][0]["role"], "writer", "{health}");
+    assert_eq!(health["postgres"][1]["role"], "replica", "{health}");
+    assert_eq!(health["cache_reachable"], true);
+
+    // No standby: commits wait. Somebody cancels the wait, and PostgreSQL answers COMMIT.
+    standby.crash();
+    let admin = connect(&primary, "app").await;
+    let canceller = tokio::spawn(async move {
+        let cancel = "SELECT count(pg_cancel_backend(pid)) FROM pg_stat_activity \
+                      WHERE wait_event = 'SyncRep' AND query LIKE 'INSERT%'";
+        let mut cancelled = 0;
+        for _ in 0..40 {
+            cancelled += admin.query_one(cancel, &[]).await.unwrap().get::<_, i64>(0);
+            tokio::time::sleep(Duration::from_millis(100)).await;
+        }
+        let stored = "SELECT count(*) FROM device_telemetry WHERE device_id = 't4'";
+        (cancelled, admin.query_one(stored, &[]).await.unwrap().get::<_, i64>(0))
+    });
+    let (status, answer, took) = service.post(&reading("t4", 0, 5)).await;
+    let (cancelled, visible) = canceller.await.unwrap();
+    assert_eq!((cancelled, visible), (1, 1), "the row is visible on the primary");
+    assert_eq!((status, &answer["outcome"]), (503, &json!("unknown")), "{answer}");
+    println!("a wait that was cancelled, then a duplicate without a standby: {took:?}, {answer}");
+
+    // The standby is back: the same reading again settles it.
+    drop(standby);
+    let standby = lab.restart("standby", standby_port).await;
+    let (status, answer, _) = service.post(&reading("t4", 0, 5)).await;
+    assert_eq!((status, &answer["duplicates"]), (201, &json!(1)), "{answer}");
+
+    // The primary is gone while writes come in; its standby is promoted.
+    tokio::time::sleep(Duration::from_millis(200)).await;
+    primary.crash();
+    let write = async {
+        let (status, answer, took) = service.post(&reading("t5", 0, 6)).await;
+        assert_eq!((status, &answer["new"]), (201, &json!(1)), "{answer}");
+        took
+    };
+    let promote = async {
+        tokio::time::sleep(Duration::from_millis(500)).await;
+        tokio::task::block_in_place(|| lab.promote("standby"));
+        // Alone now, like a primary that its agent has told so.
+        let admin = connect(&standby, "app").await;
+        let setting: String =
+            admin.query_one("SHOW synchronous_standby_names", &[]).await.unwrap().get(0);
+        assert_eq!(setting, "");
+        Instant::now()
+    };
+    let start = Instant::now();
+    let (took, promoted) = tokio::join!(write, promote);
+    println!("a write across the move: {took:?}, promoted after {:?}", promoted - start);
+    let admin = connect(&standby, "app").await;
+    let count = "SELECT count(*) FROM device_telemetry";
+    assert_eq!(admin.query_one(count, &[]).await.unwrap().get::<_, i64>(0), 6);
+    let (_, health) = service.get("/health").await;
+    assert_eq!(health["postgres"][0]["role"], "unreachable", "{health}");
+    assert_eq!(health["postgres"][1]["role"], "writer", "{health}");
+
+    // No writer at all: said within the limit, and with certainty.
+    drop(standby);
+    let (status, answer, took) = service.post(&reading("t6", 0, 7)).await;
+    assert_eq!((status, &answer["outcome"]), (503, &json!("not-stored")), "{answer}");
+    assert!(took < Duration::from_secs(6), "{took:?}");
+
+    stop.send(()).unwrap();
+    served.await.unwrap().unwrap();
+}

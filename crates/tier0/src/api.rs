@@ -1,0 +1,175 @@
+//! A client of the orchestrator's API.
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use anyhow::Context;
+use serde::de::DeserializeOwned;
+use tier0_config::Secret;
+use tier0_wire::{Problem, RequestBody};
+
+use crate::cli::Target;
+use crate::exit::{Exit, Failure};
+
+/// Where the orchestrator is, and with which token it is asked.
+pub struct Api {
+    base: String,
+    token_file: Option<PathBuf>,
+    accept_loss_token_file: Option<PathBuf>,
+    client: reqwest::Client,
+}
+
+/// How long an operation may take before the client stops waiting; the orchestrator stops first.
+const OPERATION_WITHIN: Duration = Duration::from_secs(130);
+
+/// How long anything else may take.
+const READ_WITHIN: Duration = Duration::from_secs(5);
+
+impl Api {
+    /// The orchestrator that is meant.
+    pub fn find(target: &Target) -> anyhow::Result<Api> {
+        let lab = match &target.api {
+            Some(_) => None,
+            None => tier0_lab::state::discover()?,
+        };
+        let base = match (&target.api, &lab) {
+            (Some(api), _) => api.trim_end_matches('/').to_owned(),
+            (None, Some(lab)) => lab.api.clone(),
+            (None, None) => {
+                return Err(Failure {
+                    what: "no orchestrator is named, and there is no lab on this machine"
+                        .to_owned(),
+                    hint: Some(
+                        "say --api http://HOST:8003, or bring a lab up with `tier0 lab up`"
+                            .to_owned(),
+                    ),
+                    code: Exit::Usage,
+                }
+                .into());
+            }
+        };
+        let of_lab = lab.as_ref();
+        Ok(Api {
+            base,
+            token_file: target
+                .token_file
+                .clone()
+                .or_else(|| of_lab.map(|lab| lab.operate_token_file.clone())),
+            accept_loss_token_file: target
+                .token_file
+                .clone()
+                .or_else(|| of_lab.map(|lab| lab.accept_loss_token_file.clone())),
+            client: reqwest::Client::builder()
+                .connect_timeout(Duration::from_secs(2))
+                .no_proxy()
+                .build()
+                .context("build an HTTP client")?,
+        })
+    }
+
+    /// Read something.
+    pub async fn get<T: DeserializeOwned>(&self, path: &str) -> anyhow::Result<T> {
+        let mut request = self.client.get(format!("{}{path}", self.base)).timeout(READ_WITHIN);
+        if let Some(file) = self.token_file.as_ref().filter(|file| file.exists()) {
+            // Reading may be open: a token that cannot be read is not in the way then.
+            if let Ok(token) = Secret::from_file(file) {
+                request = request.bearer_auth(token.expose());
+            }
+        }
+        let answer = request.send().await.map_err(|error| self.unreachable(&error))?;
+        if !answer.status().is_success() {
+            return Err(problem(answer).await.into());
+        }
+        answer.json().await.context("read the orchestrator's answer")
+    }
+
+    /// Ask for an operation. The body comes whether it succeeded or not; refusals are errors.
+    pub async fn post(
+        &self,
+        path: &str,
+        body: &RequestBody,
+        idempotency_key: Option<&str>,
+    ) -> anyhow::Result<serde_json::Value> {
+        let file = if body.accept_loss { &self.accept_loss_token_file } else { &self.token_file };
+        let file = file.as_ref().ok_or_else(|| Failure {
+            what: "this needs a token".to_owned(),
+            hint: Some("say --token-file FILE, or set TIER0_TOKEN_FILE".to_owned()),
+            code: Exit::Usage,
+        })?;
+        let token = Secret::from_file(file).context("read the token")?;
+        let mut request = self
+            .client
+            .post(format!("{}{path}", self.base))
+            .bearer_auth(token.expose())
+            .timeout(OPERATION_WITHIN)
+            .json(body);
+        if let Some(key) = idempotency_key {
+            request = request.header("idempotency-key", key);
+        }
+        let answer = request.send().await.map_err(|error| {
+            if error.is_connect() {
+                return self.unreachable(&error);
+            }
+            Failure {
+                what: format!("it is not known whether the request had an effect: {error}"),
+                hint: Some("look at `tier0 status` and `tier0 history`".to_owned()),
+                code: Exit::Unknown,
+            }
+        })?;
+        let is_operation = answer.status().is_success() || answer.status().as_u16() == 500;
+        if !is_operation {
+            return Err(problem(answer).await.into());
+        }
+        answer.json().await.context("read the orchestrator's answer")
+    }
+
+    fn unreachable(&self, error: &reqwest::Error) -> Failure {
+        let mut deepest: &dyn std::error::Error = error;
+        while let Some(cause) = deepest.source() {
+            deepest = cause;
+        }
+        Failure {
+            what: format!("the orchestrator at {} does not answer: {deepest}", self.base),
+            hint: Some(
+                "data servers go on without it; is it running? (`systemctl status \
+                 tier0-orchestrator`, or `tier0 lab status`)"
+                    .to_owned(),
+            ),
+            code: Exit::Unreachable,
+        }
+    }
+}
+
+async fn problem(answer: reqwest::Response) -> Failure {
+    let status = answer.status().as_u16();
+    let text = answer.text().await.unwrap_or_default();
+    let code = match status {
+        404 | 409 | 503 => Exit::Refused,
+        504 => Exit::Unknown,
+        400 | 401 | 403 | 422 => Exit::Usage,
+        _ => Exit::Failed,
+    };
+    match serde_json::from_str::<Problem>(&text) {
+        Ok(problem) => Failure {
+            hint: hint(&problem.code),
+            what: format!("{} ({})", problem.detail, problem.code),
+            code,
+        },
+        Err(_) => Failure { what: format!("HTTP {status}: {}", text.trim()), hint: None, code },
+    }
+}
+
+/// The next command for a code.
+fn hint(code: &str) -> Option<String> {
+    Some(match code {
+        "already-writer" => "`tier0 status` shows the writer".to_owned(),
+        "operation-running" => "`tier0 status` shows it; wait for its end".to_owned(),
+        "not-in-takeover-set" | "standby-not-running" | "redis-not-ready" | "replay-backlog" => {
+            "`tier0 status` shows what the node is doing, `tier0 check` what stands in the way"
+                .to_owned()
+        }
+        "target-agent-silent" => "start the agent of that region, or look at its log".to_owned(),
+        "unknown-region" => "`tier0 status` names the regions".to_owned(),
+        _ => return None,
+    })
+}

@@ -1,0 +1,189 @@
+//! Tables and lines for people. Data goes to standard output; meaning survives without colour.
+
+use comfy_table::{Cell, ContentArrangement, Table, presets};
+use tier0_wire::{CheckBody, OperationBody, PlanBody, StatusBody};
+
+/// A plain table: no frame, so that it can be cut and pasted.
+fn table(header: &[&str]) -> Table {
+    let mut table = Table::new();
+    table.load_style(presets::NOTHING);
+    table.set_content_arrangement(ContentArrangement::Disabled);
+    table.set_header(header.iter().map(Cell::new));
+    table
+}
+
+fn print(table: &Table) {
+    for line in table.to_string().lines() {
+        println!("{}", line.trim_end());
+    }
+}
+
+/// `tier0 status`.
+pub fn status(body: &StatusBody) {
+    let since =
+        body.exposed_seconds.map(|seconds| format!(" for {seconds:.1} s")).unwrap_or_default();
+    let reason =
+        body.protection_reason.as_ref().map(|reason| format!(": {reason}")).unwrap_or_default();
+    println!("stack       {}", body.stack);
+    println!("writer      {}", body.current_region);
+    println!("protection  {}{since}{reason}", body.protection);
+    println!("record      epoch {}, revision {}", body.epoch, body.revision);
+    if let Some(frozen) = &body.frozen {
+        println!("FROZEN      {frozen}");
+    }
+    for (region, silent) in &body.agents {
+        if let Some(why) = silent {
+            println!("agent       {region}: {why}");
+        }
+    }
+    for operation in body.operation.iter().chain(&body.repairs) {
+        let node = operation.node.as_deref().unwrap_or(&operation.target_region);
+        println!(
+            "under way   {} of {node}, for {:.1} s ({})",
+            operation.kind, operation.total_failover_time, operation.operation_id
+        );
+    }
+    println!();
+    let mut table = table(&["NODE", "ROLE", "STATE", "BEHIND", "ADDRESS", "DOING"]);
+    for datastore in &body.datastores {
+        for node in &datastore.nodes {
+            let behind = match node.behind_bytes {
+                Some(bytes) => format!("{bytes} B"),
+                None => "-".to_owned(),
+            };
+            let doing = node.doing.clone().or(node.error.clone()).unwrap_or_default();
+            table.add_row([&node.node, &node.role, &node.state, &behind, &node.address, &doing]);
+        }
+    }
+    print(&table);
+    println!();
+    for datastore in &body.datastores {
+        let members = match datastore.takeover.as_slice() {
+            [] => String::new(),
+            members => format!(", may be taken over by {}", members.join(", ")),
+        };
+        println!("{}: {}{members}", datastore.name, datastore.protection);
+        if let Some(explanation) = &datastore.explanation {
+            println!("    {explanation}");
+        }
+    }
+}
+
+/// `tier0 check`.
+pub fn check(body: &CheckBody) {
+    let mut table = table(&["LEVEL", "DATASTORE", "FINDING", "CODE"]);
+    for finding in &body.findings {
+        let datastore = finding.datastore.as_ref().map(ToString::to_string);
+        table.add_row([
+            &finding.level.to_string(),
+            datastore.as_deref().unwrap_or("-"),
+            &finding.sentence,
+            &finding.code,
+        ]);
+    }
+    print(&table);
+    println!();
+    if body.ready {
+        println!("a switch to {} would begin now", body.target_region);
+    } else {
+        println!("a switch to {} would be refused now", body.target_region);
+    }
+}
+
+/// `--plan`.
+pub fn plan(body: &PlanBody) {
+    let mut table = table(&["STEP", "DATASTORE", "WHAT", "AFTER"]);
+    for step in &body.steps {
+        let datastore = step.datastore.as_deref().unwrap_or("-");
+        table.add_row([&step.step, datastore, &step.sentence, &step.after.join(", ")]);
+    }
+    print(&table);
+    println!();
+    check(&body.check);
+}
+
+/// One operation, after it was asked for.
+pub fn operation(body: &OperationBody) {
+    println!(
+        "{} to {}: {} in {:.3} s",
+        body.kind, body.target_region, body.result, body.total_failover_time
+    );
+    let parts: Vec<String> = [
+        "health_check",
+        "prepare",
+        "database_promotion",
+        "redis_failover",
+        "routing_update",
+        "validation",
+    ]
+    .iter()
+    .filter_map(|name| Some(format!("{name} {:.3}", body.steps.get(*name)?)))
+    .collect();
+    if !parts.is_empty() {
+        println!("  {} (they overlap)", parts.join(", "));
+    }
+    if let Some(error) = &body.error {
+        println!("  {error}");
+    }
+    for remark in &body.remarks {
+        println!("  note: {remark}");
+    }
+    println!("  operation {}", body.operation_id);
+}
+
+/// `tier0 history`.
+pub fn history(operations: &[OperationBody]) {
+    let mut table =
+        table(&["WHEN", "KIND", "FROM", "TO / NODE", "RESULT", "SECONDS", "BY", "OPERATION"]);
+    for body in operations {
+        let about = body.node.as_deref().unwrap_or(&body.target_region);
+        table.add_row([
+            &body.timestamp,
+            &body.kind,
+            &body.from_region,
+            about,
+            &body.result,
+            &format!("{:.3}", body.total_failover_time),
+            &body.requested_by,
+            &body.operation_id,
+        ]);
+    }
+    print(&table);
+}
+
+/// `tier0 explain`.
+pub fn explain(body: &OperationBody) {
+    println!("{} {}", body.kind, body.operation_id);
+    println!("  from {} to {}", body.from_region, body.target_region);
+    if let Some(node) = &body.node {
+        println!("  node {node}");
+    }
+    println!("  asked for by {}", body.requested_by);
+    if !body.reason.is_empty() {
+        println!("  because {}", body.reason);
+    }
+    println!("  {} after {:.3} s, at {}", body.result, body.total_failover_time, body.timestamp);
+    if let Some(error) = &body.error {
+        let code = body.code.as_deref().unwrap_or("-");
+        println!("  {error} ({code})");
+    }
+    if let Some(at) = body.point_of_no_return_ms {
+        println!("  point of no return after {at:.1} ms");
+    }
+    for remark in &body.remarks {
+        println!("  note: {remark}");
+    }
+    println!();
+    let mut table = table(&["BEGIN ms", "END ms", "STEP", "DATASTORE", "OUTCOME"]);
+    for step in &body.timeline {
+        let end = step.end_ms.map_or("-".to_owned(), |end| format!("{end:.1}"));
+        table.add_row([
+            &format!("{:.1}", step.begin_ms),
+            &end,
+            &step.step,
+            step.datastore.as_deref().unwrap_or("-"),
+            &step.outcome,
+        ]);
+    }
+    print(&table);
+}

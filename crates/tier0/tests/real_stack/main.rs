@@ -1,0 +1,20 @@
+//! Whole stacks of real servers: what the product promises, shown on them.
+//!
+//! One stack is used by all scenarios that can share one ([`stack::shared`]); the others bring up
+//! their own. Run one group by its name: `cargo test -p tier0 --test real_stack refusals`.
+//! `TIER0_LONG=1` runs what takes longer than a few minutes together.
+
+#![allow(clippy::unwrap_used)]
+
+mod stack;
+
+mod api;
+mod failpoints;
+mod killed_roles;
+mod lab;
+mod lost_region;
+mod refusals;
+mod repairs;
+mod settings;
+mod specification;
+mod switching;

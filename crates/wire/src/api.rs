@@ -1,0 +1,255 @@
+//! The bodies of the orchestrator's HTTP API.
+
+use std::collections::BTreeMap;
+
+use serde::{Deserialize, Serialize};
+use utoipa::ToSchema;
+
+/// Answer of `POST /failover/{region}` and of `GET /operations/{id}`: the specification's fields,
+/// and what they leave out.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, ToSchema)]
+pub struct OperationBody {
+    /// Everything is as it was asked.
+    pub success: bool,
+    /// Where the writer was to go.
+    pub target_region: String,
+    /// Seconds from acceptance to the answer.
+    pub total_failover_time: f64,
+    /// It succeeded in less than five seconds, the specification's bound.
+    pub tier0_compliant: bool,
+    /// Seconds spent under each of the specification's names, and `prepare`. They overlap: steps
+    /// run in parallel.
+    pub steps: BTreeMap<String, f64>,
+    /// When it ended, RFC 3339.
+    pub timestamp: String,
+    /// Why it did not succeed.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub error: Option<String>,
+    /// A stable code for the error.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub code: Option<String>,
+    /// The operation's id.
+    pub operation_id: String,
+    /// `switchover`, `failover`, `failback`, `rejoin`, `rebuild`, `join`, `leave`, `restart`.
+    pub kind: String,
+    /// `running`, `succeeded`, `done-with-exceptions`, `refused`, `aborted`, `failed`, `unknown`.
+    pub result: String,
+    /// The writer before it.
+    pub from_region: String,
+    /// The node it was about, for repairs.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub node: Option<String>,
+    /// The record's epoch when it ended.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub epoch: Option<u64>,
+    /// Milliseconds from acceptance to the point of no return, if it was passed.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub point_of_no_return_ms: Option<f64>,
+    /// Who asked.
+    pub requested_by: String,
+    /// Why.
+    pub reason: String,
+    /// Whether reads from the old side can be ruled out from the moment of the answer: only where
+    /// its PostgreSQL was confirmed stopped.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub strict_reads: Option<bool>,
+    /// Datastores that stay closed, and why.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub exceptions: BTreeMap<String, String>,
+    /// Things worth knowing.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub remarks: Vec<String>,
+    /// Every step with its begin and end.
+    pub timeline: Vec<StepBody>,
+}
+
+/// One step of an operation.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, ToSchema)]
+pub struct StepBody {
+    /// Its stable name.
+    pub step: String,
+    /// Of which datastore.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub datastore: Option<String>,
+    /// Milliseconds after acceptance at which it began.
+    pub begin_ms: f64,
+    /// Milliseconds after acceptance at which it ended; absent while it runs.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub end_ms: Option<f64>,
+    /// How it ended.
+    pub outcome: String,
+    /// How often it was tried.
+    pub attempts: u32,
+}
+
+/// Answer of `GET /operations`.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, ToSchema)]
+pub struct OperationList {
+    /// Newest first.
+    pub operations: Vec<OperationBody>,
+}
+
+/// Answer of `GET /status`.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, ToSchema)]
+pub struct StatusBody {
+    /// The stack.
+    pub stack: String,
+    /// The writer.
+    pub current_region: String,
+    /// All regions.
+    pub regions: Vec<String>,
+    /// The specification's name of the PostgreSQL primary: the node's address.
+    pub postgres_primary: Option<String>,
+    /// The Redis master's address.
+    pub redis_master: Option<String>,
+    /// The worst protection of all datastores.
+    pub protection: String,
+    /// Why it is not better.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub protection_reason: Option<String>,
+    /// Seconds for which the stack has been exposed, if it is.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub exposed_seconds: Option<f64>,
+    /// The record's epoch.
+    pub epoch: u64,
+    /// The record's revision.
+    pub revision: u64,
+    /// The record's lineage.
+    pub lineage: String,
+    /// Why nothing at all is being done.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub frozen: Option<String>,
+    /// The operation that moves the writer, if one is under way.
+    pub operation: Option<OperationBody>,
+    /// Repairs under way.
+    pub repairs: Vec<OperationBody>,
+    /// Each datastore.
+    pub datastores: Vec<DatastoreStatus>,
+    /// Each agent: region to why it is not answering, or null.
+    pub agents: BTreeMap<String, Option<String>>,
+    /// The build.
+    pub version: String,
+}
+
+/// One datastore.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, ToSchema)]
+pub struct DatastoreStatus {
+    /// Its name.
+    pub name: String,
+    /// `postgres` or `redis`.
+    pub kind: String,
+    /// `protected`, `at-risk`, `exposed` or `best-effort`.
+    pub protection: String,
+    /// The members of its takeover set.
+    pub takeover: Vec<String>,
+    /// The decider row that explains it at the moment, and its sentence.
+    pub explanation: Option<String>,
+    /// Its nodes.
+    pub nodes: Vec<NodeStatus>,
+}
+
+/// One node.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, ToSchema)]
+pub struct NodeStatus {
+    /// `datastore.region`.
+    pub node: String,
+    /// Its address.
+    pub address: String,
+    /// `primary`, `standby`, `master`, `replica`, or `unknown`.
+    pub role: String,
+    /// The process' state.
+    pub state: String,
+    /// Bytes behind the writer's node; absent where nobody knows.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub behind_bytes: Option<u64>,
+    /// Seconds behind the writer's node: the age of the oldest thing it has not replayed; absent
+    /// where nobody knows.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub behind_seconds: Option<f64>,
+    /// Its position.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub position: Option<String>,
+    /// How old this view is, in milliseconds.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub age_ms: Option<u64>,
+    /// What it is doing.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub doing: Option<String>,
+    /// What went wrong when looking.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub error: Option<String>,
+}
+
+/// Answer of `GET /readiness`.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, ToSchema)]
+pub struct CheckBody {
+    /// A commanded switch would begin.
+    pub ready: bool,
+    /// Where to.
+    pub target_region: String,
+    /// Findings, worst first: code, level, datastore, sentence.
+    #[schema(value_type = Vec<Object>)]
+    pub findings: Vec<tier0_core::readiness::Finding>,
+}
+
+/// Answer of `GET /plan/{region}`.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, ToSchema)]
+pub struct PlanBody {
+    /// Where to.
+    pub target_region: String,
+    /// Whether it would begin.
+    pub check: CheckBody,
+    /// The steps in order.
+    pub steps: Vec<PlanStep>,
+}
+
+/// One step of a plan.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, ToSchema)]
+pub struct PlanStep {
+    /// Its stable name.
+    pub step: String,
+    /// Of which datastore.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub datastore: Option<String>,
+    /// What it does.
+    pub sentence: String,
+    /// The steps that must lie behind it.
+    pub after: Vec<String>,
+}
+
+/// Body of `POST /failover/{region}` and of the other POSTs; may be absent.
+#[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize, ToSchema)]
+#[serde(default, deny_unknown_fields)]
+pub struct RequestBody {
+    /// Why; required with `accept_loss`.
+    pub reason: String,
+    /// Promote even a node that is not proven to hold every acknowledged write.
+    pub accept_loss: bool,
+    /// The old side is known to be down although its agent is silent.
+    pub old_side_is_down: bool,
+    /// Who asks, for the history.
+    pub requested_by: Option<String>,
+}
+
+/// An error as RFC 9457 describes it, with the specification's `success: false` and `error`.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, ToSchema)]
+pub struct Problem {
+    /// A page about the code.
+    #[serde(rename = "type")]
+    pub kind: String,
+    /// The code in words.
+    pub title: String,
+    /// The HTTP status.
+    pub status: u16,
+    /// What happened, with its numbers.
+    pub detail: String,
+    /// Stable code.
+    pub code: String,
+    /// Always false.
+    pub success: bool,
+    /// The same as `detail`, under the specification's name.
+    pub error: String,
+    /// The operation, if there is one.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub operation_id: Option<String>,
+}

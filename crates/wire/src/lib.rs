@@ -1,0 +1,18 @@
+//! The messages between the roles. Versioned: every request carries [`PROTOCOL`], and a role that
+//! meets another version refuses it with both numbers.
+//!
+//! The words inside are those of the core; this crate adds only the envelopes.
+
+mod agent;
+mod api;
+mod token;
+
+pub use agent::{CommandAnswer, CommandRequest, PollRequest};
+pub use api::{
+    CheckBody, DatastoreStatus, NodeStatus, OperationBody, OperationList, PlanBody, PlanStep,
+    Problem, RequestBody, StatusBody, StepBody,
+};
+pub use token::{TokenError, read_token, tokens_match};
+
+/// The version of the messages in this build.
+pub const PROTOCOL: u32 = 1;
