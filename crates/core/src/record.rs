@@ -6,6 +6,7 @@ use std::fmt;
 
 use serde::{Deserialize, Serialize};
 
+use crate::order::Refusal;
 use crate::words::{
     DatastoreName, Epoch, Heard, Lineage, Lsn, NodeId, OperationId, Region, Revision, StackName,
     SyncName, SystemId, Timeline, WallMillis,
@@ -41,6 +42,10 @@ pub struct Record {
     pub held: BTreeMap<NodeId, String>,
     /// The operation that owns the stack at the moment.
     pub claim: Option<Claim>,
+    /// How the operation ended that owned the stack last. It is stored in the swap that ends the
+    /// claim, so that an orchestrator that ends right after it leaves no open question behind.
+    #[serde(default)]
+    pub finished: Option<Finished>,
 }
 
 impl Record {
@@ -236,6 +241,29 @@ pub struct Claim {
     /// operation promotes nobody beside an old primary that is not confirmed stopped (L5).
     #[serde(default)]
     pub old_side_is_down: bool,
+}
+
+/// An operation that left the record.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Finished {
+    /// Which operation.
+    pub operation: OperationId,
+    /// How it ended.
+    pub end: End,
+}
+
+/// How an operation that owned the stack ended.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "is", rename_all = "kebab-case", deny_unknown_fields)]
+pub enum End {
+    /// Everything it was meant to do is done.
+    Succeeded,
+    /// It was undone.
+    Undone {
+        /// Why.
+        refusal: Refusal,
+    },
 }
 
 /// How far an operation came.

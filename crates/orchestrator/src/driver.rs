@@ -185,8 +185,13 @@ impl Loop {
         match effect {
             Effect::Store { expected, next } => {
                 let (store, driver) = (self.store.clone(), self.driver.clone());
+                let claimed = self.core.record().is_some_and(|record| record.claim.is_some());
+                let what = match &next.claim {
+                    Some(claim) => phase(claim.phase),
+                    None if claimed => "finish",
+                    None => "idle",
+                };
                 tokio::spawn(async move {
-                    let what = next.claim.as_ref().map_or("idle", |claim| phase(claim.phase));
                     reached("orchestrator.store", what).await;
                     let answer = match store.swap(expected, *next).await {
                         Ok(Swapped::Stored) => StoreAnswer::Stored,

@@ -9,7 +9,7 @@ use std::time::Duration;
 use anyhow::{Context, anyhow};
 use tier0_config::{Follower, OrchestratorSettings, Reader, Stack};
 use tier0_core::orchestrator::{Input, Limits, Orchestrator, Settings, first_record};
-use tier0_core::record::Record;
+use tier0_core::record::{End, OperationKind, Record};
 use tier0_core::words::{Lineage, Site};
 use tier0_store::{Embedded, OperationResult, StoreHandle};
 use tier0_wire::read_token;
@@ -100,7 +100,8 @@ async fn record(store: &StoreHandle, stack: &Stack, driver: &str) -> anyhow::Res
 }
 
 /// Operations that an earlier run left without an end, and that the record does not claim, are over:
-/// nobody goes on with them. What they left undone the decider begins anew.
+/// nobody goes on with them. How the last owner of the stack ended is in the record; what others
+/// left undone the decider begins anew.
 async fn close_unfinished(store: &StoreHandle, record: &Record) {
     let claimed = record.claim.as_ref().map(|claim| &claim.operation);
     let operations = store.operations(200, None).await.unwrap_or_default();
@@ -109,16 +110,62 @@ async fn close_unfinished(store: &StoreHandle, record: &Record) {
         if !open || claimed == Some(&operation.id) {
             continue;
         }
-        let why = "the orchestrator ended before this was over, and nothing owned it afterwards";
-        operation.result = OperationResult::Unknown;
+        let finished = record.finished.as_ref().filter(|last| last.operation == operation.id);
+        let closing = Closing::of(finished.map(|last| &last.end), operation.kind);
+        operation.result = closing.result;
         operation.finished = Some(wall());
+        operation.epoch_after = finished.map(|_| record.epoch);
         if let Some(report) = operation.report.as_object_mut() {
-            report.insert("result".to_owned(), "unknown".into());
-            report.insert("error".to_owned(), why.into());
-            report.insert("code".to_owned(), "orchestrator-restarted".into());
+            report.insert("success".to_owned(), closing.success.into());
+            report.insert("result".to_owned(), closing.result.word().into());
+            report.insert("error".to_owned(), closing.error.into());
+            report.insert("code".to_owned(), closing.code.into());
+            report.insert("remarks".to_owned(), vec![CLOSED_LATE].into());
         }
         if let Err(error) = store.append(operation).await {
             tracing::error!(%error, "an unfinished operation stays open in the history");
+        }
+    }
+}
+
+const CLOSED_LATE: &str = "the orchestrator ended before it wrote down this end; the next one did, \
+                           and how long it took is not known";
+
+/// What the history says of an operation whose end nobody wrote there.
+struct Closing {
+    success: bool,
+    result: OperationResult,
+    error: Option<String>,
+    code: Option<String>,
+}
+
+impl Closing {
+    fn of(end: Option<&End>, kind: OperationKind) -> Self {
+        match end {
+            Some(End::Succeeded) => Closing {
+                success: true,
+                result: OperationResult::Succeeded,
+                error: None,
+                code: None,
+            },
+            Some(End::Undone { refusal }) => Closing {
+                success: false,
+                result: match kind.moves_writer() {
+                    true => OperationResult::Aborted,
+                    false => OperationResult::Failed,
+                },
+                error: Some(refusal.sentence.clone()),
+                code: Some(refusal.code.clone()),
+            },
+            None => Closing {
+                success: false,
+                result: OperationResult::Unknown,
+                error: Some(
+                    "the orchestrator ended before this was over, and nothing owned it afterwards"
+                        .to_owned(),
+                ),
+                code: Some("orchestrator-restarted".to_owned()),
+            },
         }
     }
 }

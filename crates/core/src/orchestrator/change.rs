@@ -7,7 +7,8 @@ use std::collections::BTreeMap;
 
 use crate::order::Refusal;
 use crate::record::{
-    Claim, ClaimPhase, DatastoreKind, DatastoreRecord, Member, Protection, RECORD_FORMAT, Record,
+    Claim, ClaimPhase, DatastoreKind, DatastoreRecord, Finished, Member, Protection, RECORD_FORMAT,
+    Record,
 };
 use crate::words::{
     DatastoreName, Epoch, Lineage, Lsn, NodeId, OperationId, Revision, StackName, SyncName,
@@ -39,10 +40,7 @@ pub enum Change {
         operation: OperationId,
     },
     /// The operation leaves the record.
-    Finish {
-        /// Which operation.
-        operation: OperationId,
-    },
+    Finish(Finished),
     /// A new membership number is given out.
     Number {
         /// Of which datastore.
@@ -112,6 +110,7 @@ pub fn first_record(
         driver,
         held: BTreeMap::new(),
         claim: None,
+        finished: None,
     }
 }
 
@@ -146,9 +145,10 @@ pub fn apply(record: &Record, change: &Change, wall: WallMillis) -> Result<Recor
             }
             claim.phase = ClaimPhase::Aborting;
         }
-        Change::Finish { operation } => {
-            claimed(&mut next, operation)?;
+        Change::Finish(finished) => {
+            claimed(&mut next, &finished.operation)?;
             next.claim = None;
+            next.finished = Some(finished.clone());
         }
         Change::Number { datastore } => {
             datastore_of(&mut next, datastore)?.memberships += 1;

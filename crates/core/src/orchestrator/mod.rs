@@ -261,7 +261,7 @@ impl Orchestrator {
             Change::Drive { .. }
             | Change::Claim(_)
             | Change::Abort { .. }
-            | Change::Finish { .. }
+            | Change::Finish(_)
             | Change::Join { .. }
             | Change::Leave { .. }
             | Change::Floors { .. }

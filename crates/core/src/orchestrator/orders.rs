@@ -6,7 +6,7 @@ use std::time::Duration;
 use crate::observe::ProcessState;
 use crate::order::{Order, PromoteMember, Refusal};
 use crate::readiness::{self, Question};
-use crate::record::{Claim, ClaimPhase, OperationKind};
+use crate::record::{Claim, ClaimPhase, End, Finished, OperationKind};
 use crate::steps::{Step, StepKey};
 use crate::words::{DatastoreName, NodeId, Region, SyncName, WalPosition};
 
@@ -51,7 +51,11 @@ impl Orchestrator {
             Step::Route => self.begin_route(activity),
             Step::Finish => {
                 if activity.exceptions.is_empty() {
-                    Begin::Change(Change::Finish { operation })
+                    let end = match &activity.abort {
+                        None => End::Succeeded,
+                        Some(refusal) => End::Undone { refusal: refusal.clone() },
+                    };
+                    Begin::Change(Change::Finish(Finished { operation, end }))
                 } else {
                     Begin::NotYet
                 }

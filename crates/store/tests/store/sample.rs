@@ -41,6 +41,7 @@ pub fn first() -> Record {
         driver: "witness-1".to_owned(),
         held: BTreeMap::new(),
         claim: None,
+        finished: None,
     }
 }
 

@@ -23,7 +23,7 @@ mod with_failpoints {
     use crate::switching::sentinels_agree;
 
     /// `point step action`, as the failpoint file has it.
-    const USUAL: [&str; 12] = [
+    const USUAL: [&str; 13] = [
         "agent.received checkpoint exit",
         "agent.persisted fence exit",
         "agent.performed stop exit",
@@ -34,6 +34,7 @@ mod with_failpoints {
         "agent.performed demote exit",
         "orchestrator.store before exit",
         "orchestrator.stored after exit",
+        "orchestrator.stored finish exit",
         "orchestrator.send promote exit",
         "orchestrator.outcome receive hang",
     ];
