@@ -105,8 +105,9 @@ impl Server {
         }
     }
 
-    /// Start the server on what the data directory holds and wait until it answers.
-    pub(crate) async fn launch(&self, deadline: Deadline) -> Attempt<()> {
+    /// No server runs in the data directory, and PostgreSQL sees it so. It takes a process that
+    /// nobody waited for as alive, and would refuse to start, or to rewind.
+    pub(crate) async fn until_nothing_is_left(&self, deadline: Deadline) -> Attempt<()> {
         self.until_gone(deadline).await?;
         self.end_orphans().await?;
         let data = &self.node.paths.data;
@@ -116,13 +117,18 @@ impl Server {
             let at_socket = Postmaster::is_zombie_at_socket(socket, port);
             at_data.and_then(|it| Ok(it || at_socket?)).map_err(Trouble::io("look for the server"))
         };
-        // PostgreSQL takes a process that nobody waited for as alive and would refuse to start.
         while look()? {
             if deadline.passed() {
                 return Err(Trouble::failed("the ended server was not taken off by its parent"));
             }
             tokio::time::sleep(ASK).await;
         }
+        Ok(())
+    }
+
+    /// Start the server on what the data directory holds and wait until it answers.
+    pub(crate) async fn launch(&self, deadline: Deadline) -> Attempt<()> {
+        self.until_nothing_is_left(deadline).await?;
         self.looking.forget().await;
         self.ordering.forget().await;
         let mut child = process::spawn(&self.node).map_err(Trouble::io("start the server"))?;

@@ -37,6 +37,8 @@ impl Server {
         // restore command finds WAL that was recycled.
         let role = self.standby_role(source);
         self.write_configuration(&paths.data, Clients::KeptOut, &role).await?;
+        // Its single-user server refuses as well while an ended postmaster was not taken off.
+        self.until_nothing_is_left(deadline).await?;
         let begun = Rewinding { diverged_bytes: kept.bytes, kept_at: kept.at.clone() };
         marker::write(&paths.rewinding, &begun)
             .await

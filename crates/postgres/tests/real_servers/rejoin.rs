@@ -55,6 +55,26 @@ scenario!(a_diverged_primary_rewinds_and_its_surplus_is_kept, {
     assert_eq!(cluster, "main.region1");
 });
 
+scenario!(a_postmaster_that_nobody_waited_for_is_waited_for_by_the_rewind, {
+    let pair = diverged().await;
+    // What the lock file names has ended, and its parent is slow to ask for it.
+    let mut ended = std::process::Command::new("true").spawn().unwrap();
+    let lock_file = pair.a.data().join("postmaster.pid");
+    let text = std::fs::read_to_string(&lock_file).unwrap();
+    let (_, rest) = text.split_once('\n').unwrap();
+    std::fs::write(&lock_file, format!("{}\n{rest}", ended.id())).unwrap();
+    let parent = tokio::spawn(async move {
+        tokio::time::sleep(Duration::from_secs(1)).await;
+        ended.wait().unwrap();
+    });
+    let followed = pair.a.done(follow(&pair.b)).await;
+    assert!(
+        matches!(&followed, Fact::Followed { method, .. } if method == "rewind"),
+        "{followed:?}"
+    );
+    parent.await.unwrap();
+});
+
 scenario!(a_rewind_that_broke_off_goes_to_a_base_backup, {
     let pair = diverged().await;
     let begun = Arc::new(Notify::new());
