@@ -75,6 +75,15 @@ impl Adapter {
         }
     }
 
+    /// Probe what a look does not show, for ever; the looks say what came of it.
+    pub async fn keep_probing(&self) {
+        match self {
+            Adapter::Postgres(node) => node.keep_probing().await,
+            // A look at Redis is a command to its one thread already.
+            Adapter::Redis(_) => {}
+        }
+    }
+
     /// Carry out an order.
     pub async fn perform(
         &self,

@@ -5,10 +5,11 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use tier0_core::agent::{Judgement, Obeyed, hear, heard_in, judge};
-use tier0_core::observe::AgentReport;
+use tier0_core::observe::{AgentReport, Knock, Reach};
 use tier0_core::order::{Command, Outcome, Refusal};
 use tier0_core::words::{Heard, NodeId, Region};
 use tier0_failpoint::Reached;
+use tier0_knock::Kept as Knocks;
 use tier0_wire::{CommandAnswer, PollRequest};
 use tokio::sync::{Mutex, watch};
 
@@ -29,6 +30,7 @@ pub struct Desk {
     writer: watch::Sender<Option<(Region, Instant)>>,
     hearing: watch::Sender<Option<Heard>>,
     refusing: watch::Sender<Option<String>>,
+    peers: watch::Sender<BTreeMap<NodeId, Knocks>>,
 }
 
 impl Desk {
@@ -45,6 +47,7 @@ impl Desk {
             writer: watch::Sender::new(None),
             hearing: watch::Sender::new(None),
             refusing: watch::Sender::new(None),
+            peers: watch::Sender::new(BTreeMap::new()),
         }
     }
 
@@ -56,6 +59,21 @@ impl Desk {
     /// Something is different: a poll that waits is answered.
     pub fn changed(&self) {
         self.sequence.send_modify(|sequence| *sequence += 1);
+    }
+
+    /// A knock at another region's server came to an end.
+    pub fn knocked(&self, node: &NodeId, knock: Knock) {
+        let now = Instant::now();
+        let mut different = true;
+        self.peers.send_modify(|peers| match peers.get_mut(node) {
+            Some(knocks) => different = knocks.add(knock, now),
+            None => {
+                peers.insert(node.clone(), Knocks::first(knock, now));
+            }
+        });
+        if different {
+            self.changed();
+        }
     }
 
     /// Whether this region is the writer, as an orchestrator said it only just now. An agent that
@@ -108,8 +126,15 @@ impl Desk {
             sequence: *self.sequence.borrow(),
             heard: kept.heard,
             nodes,
+            peers: self.reaches(),
             refusing: self.refusing.borrow().clone(),
         }
+    }
+
+    fn reaches(&self) -> BTreeMap<NodeId, Reach> {
+        let now = Instant::now();
+        let peers = self.peers.borrow();
+        peers.iter().map(|(node, knocks)| (node.clone(), knocks.reach(now))).collect()
     }
 
     /// Do what a command says, or say why not.

@@ -83,6 +83,11 @@ impl Node {
         }
     }
 
+    /// See again and again whether the server still does what it is there for.
+    pub async fn keep_probing(&self) {
+        self.adapter.keep_probing().await;
+    }
+
     /// Look at the server at once.
     pub fn look_now(&self) {
         self.look_now.notify_one();
@@ -190,6 +195,11 @@ fn outline(view: &NodeView) -> NodeView {
             view.retained_wal = 0;
             view.archive = None;
             view.disk_free = None;
+            if let Some(probe) = &mut view.commits {
+                // Whether, not for how long.
+                probe.kept_failing_ms = probe.kept_failing_ms.min(1);
+                probe.fresh_failing_ms = probe.fresh_failing_ms.min(1);
+            }
             for follower in &mut view.followers {
                 follower.flushed = None;
                 follower.replayed = None;

@@ -1,8 +1,9 @@
 //! The agent as a process: opens its state, watches its nodes, answers polls and commands.
 
+use std::net::SocketAddr;
 use std::path::Path;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use anyhow::{Context, anyhow};
 use axum::extract::{Request, State as Shared};
@@ -12,6 +13,7 @@ use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post};
 use axum::{Json, Router};
 use tier0_config::{Follower, Reader, Secret, Stack};
+use tier0_core::record::DatastoreKind;
 use tier0_core::words::{NodeId, Region};
 use tier0_wire::{CommandRequest, PROTOCOL, PollRequest, read_token, tokens_match};
 
@@ -19,7 +21,10 @@ use crate::adapter::Adapter;
 use crate::desk::Desk;
 use crate::listen::listen;
 use crate::node::Node;
-use crate::state::State;
+use crate::state::{State, StateError};
+
+/// How long the lock of an agent that has just ended is waited for.
+const PREDECESSOR_ENDS_WITHIN: Duration = Duration::from_secs(5);
 
 /// Run the agent of a region until `shutdown` resolves. The data servers live on.
 pub async fn run(
@@ -32,7 +37,7 @@ pub async fn run(
         .agent(region)
         .ok_or_else(|| anyhow!("{} has no [[agent]] for region {region}", config.display()))?;
     let token = read_token(&stack.stack.role_token_file).context("read the role token")?;
-    let state = State::open(&settings.state_directory).context("open the agent's state")?;
+    let state = open_state(&settings.state_directory).await.context("open the agent's state")?;
     let mut nodes = Vec::new();
     for datastore in &stack.datastores {
         let id = NodeId::new(datastore.name.clone(), region.clone());
@@ -44,7 +49,17 @@ pub async fn run(
         let (watched, kept) = (Arc::clone(node), Arc::clone(node));
         let (watching, keeping) = (Arc::clone(&desk), Arc::clone(&desk));
         tokio::spawn(async move { watched.watch(|| watching.changed()).await });
+        let probed = Arc::clone(node);
+        tokio::spawn(async move { probed.keep_probing().await });
         tokio::spawn(async move { kept.keep_as_writer(|| keeping.is_writer()).await });
+    }
+    // Ends with this function.
+    let mut knocking = tokio::task::JoinSet::new();
+    for (node, kind, address) in peers(&stack, region) {
+        let told = Arc::clone(&desk);
+        knocking.spawn(tier0_knock::keep_knocking(kind, address, move |knock| {
+            told.knocked(&node, knock);
+        }));
     }
     // Nothing that an agent reads can change while it runs; it says so, and lives through SIGHUP.
     let follower = Follower::new(config.to_owned(), Reader::Agent(region.clone()), stack.clone());
@@ -68,6 +83,32 @@ pub async fn run(
         })
         .await
         .context("serve polls and commands")
+}
+
+/// The data servers of the other regions.
+fn peers(stack: &Stack, region: &Region) -> Vec<(NodeId, DatastoreKind, SocketAddr)> {
+    let mut found = Vec::new();
+    for datastore in &stack.datastores {
+        for node in datastore.nodes.iter().filter(|node| node.region != *region) {
+            let id = NodeId::new(datastore.name.clone(), node.region.clone());
+            found.push((id, datastore.kind, node.address));
+        }
+    }
+    found
+}
+
+/// An agent that was killed holds its lock until the kernel has taken it off, which may be a moment
+/// after its successor was started.
+async fn open_state(directory: &Path) -> Result<State, StateError> {
+    let began = Instant::now();
+    loop {
+        match State::open(directory) {
+            Err(StateError::Locked { .. }) if began.elapsed() < PREDECESSOR_ENDS_WITHIN => {
+                tokio::time::sleep(Duration::from_millis(20)).await;
+            }
+            opened => return opened,
+        }
+    }
 }
 
 /// Only roles of this stack are answered.

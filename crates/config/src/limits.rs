@@ -84,6 +84,10 @@ limits! {
     /// How long commits may wait for a lost standby before it leaves the takeover set and they go
     /// on with a single copy. Longer is outage; shorter gives up protection for a hiccup.
     stall_ms: 1000, 10..=600_000 Milliseconds, AtOnce, [];
+    /// How long after an automatic move no other one is made for the same cause; a server that
+    /// ends meanwhile is started again where it is. Shorter lets what kills one region's server
+    /// chase the writer to and fro.
+    cool_down_ms: 60_000, 0..=86_400_000 Milliseconds, AtOnce, [];
     /// Free megabytes below which a node is not promoted: a primary whose disk is full stops.
     disk_free_least_mb: 64, 0..=1_000_000_000 Megabytes, AtOnce, [];
     /// Megabytes of WAL received and not replayed above which a commanded switch is refused: a

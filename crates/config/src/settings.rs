@@ -5,8 +5,8 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
-use tier0_core::observe::MovePolicy;
-use tier0_core::record::DatastoreKind;
+use tier0_core::observe::{MovePolicy, OnProcessDeath};
+use tier0_core::record::{AutomaticMode, DatastoreKind};
 use tier0_core::words::{DatastoreName, Region, Site, StackName};
 
 use crate::describe::{About, Count, Fallback, Kind, Role, Setting, Table, Unit, settings};
@@ -66,6 +66,15 @@ settings! {
             setting(Kind::Names("region"), &[r#"["region1", "region2"]"#])
                 .agrees(&["two different regions"])
         ),
+        /// Whether the writer may be moved without being asked: `armed` moves it, `observe` says
+        /// what would have been done, `off` says that nothing is done. Read when the very first
+        /// record is made; from then on `tier0 automatic` changes it.
+        #[serde(default = "observe")]
+        pub automatic: AutomaticMode => About::Setting(
+            setting(Kind::Choice(&["armed", "observe", "off"]), &[r#""observe""#])
+                .or(Fallback::Value(r#""observe""#))
+                .read_by(ORCHESTRATORS)
+        ),
         /// The token with which roles authenticate to each other.
         pub role_token_file: SecretSource => About::Setting(
             setting(Kind::Secret, &[r#""/etc/tier0/role.token""#]).read_by(AGENTS_AND_ORCHESTRATORS)
@@ -113,6 +122,10 @@ settings! {
     }
 }
 
+fn observe() -> AutomaticMode {
+    AutomaticMode::Observe
+}
+
 fn yes() -> bool {
     true
 }
@@ -157,6 +170,14 @@ settings! {
         pub policy: Option<MovePolicy> => About::Setting(
             setting(Kind::Choice(&["required", "follow"]), &[r#""required""#, r#""follow""#])
                 .or(Fallback::Nothing("`required` for PostgreSQL, `follow` for Redis"))
+                .read_by(ORCHESTRATORS)
+        ),
+        /// What follows when the process of the writer's server ends and its region lives on:
+        /// with `failover` the stack moves, if it may be moved without being asked, with `restart`
+        /// the server is started again where it is.
+        pub on_process_death: Option<OnProcessDeath> => About::Setting(
+            setting(Kind::Choice(&["failover", "restart"]), &[r#""failover""#, r#""restart""#])
+                .or(Fallback::Nothing("`failover` for PostgreSQL, `restart` for Redis"))
                 .read_by(ORCHESTRATORS)
         ),
         /// One node per region.

@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use tier0_core::observe::{Announce, DatastoreShape, MovePolicy, Shape};
+use tier0_core::observe::{Announce, DatastoreShape, MovePolicy, OnProcessDeath, Shape};
 use tier0_core::record::DatastoreKind;
 use tier0_core::words::{DatastoreName, NodeId, Region};
 
@@ -49,6 +49,7 @@ impl Stack {
                     policy: datastore.move_policy(),
                     addresses,
                     announce,
+                    on_process_death: datastore.on_process_death(),
                 };
                 (datastore.name.clone(), shape)
             })
@@ -78,6 +79,14 @@ impl DatastoreSettings {
         self.policy.unwrap_or(match self.kind {
             DatastoreKind::Postgres => MovePolicy::Required,
             DatastoreKind::Redis => MovePolicy::Follow,
+        })
+    }
+
+    /// What follows when its process ends, with its default by kind.
+    pub fn on_process_death(&self) -> OnProcessDeath {
+        self.on_process_death.unwrap_or(match self.kind {
+            DatastoreKind::Postgres => OnProcessDeath::Failover,
+            DatastoreKind::Redis => OnProcessDeath::Restart,
         })
     }
 

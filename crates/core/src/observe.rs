@@ -24,8 +24,33 @@ pub struct AgentReport {
     pub heard: Option<Heard>,
     /// One entry for each node it looks after.
     pub nodes: BTreeMap<NodeId, NodeReport>,
+    /// The servers of the other regions, as fresh connections from here find them.
+    #[serde(default)]
+    pub peers: BTreeMap<NodeId, Reach>,
     /// Why the agent will obey nothing at the moment (state directory not writable, damaged state).
     pub refusing: Option<String>,
+}
+
+/// What a fresh connection to a server came to. It says whether the server takes connections, not
+/// what it is: no credentials are used.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Knock {
+    /// It was answered.
+    Answered,
+    /// It was refused or cut: the host is there, the server is not.
+    Refused,
+    /// Nothing came back in time.
+    Silent,
+}
+
+/// A server as it is seen from one place.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Reach {
+    /// What the newest knock came to.
+    pub newest: Knock,
+    /// For how long none was answered, in milliseconds; 0 after one that was.
+    pub unanswered_ms: u64,
 }
 
 /// One node as its agent sees it.
@@ -131,8 +156,23 @@ pub struct PostgresView {
     pub settings: BTreeMap<String, String>,
     /// Server version as a number (150018 is 15.18).
     pub version: Option<u32>,
+    /// Whether commits come back here, where it is a primary that lets clients in.
+    #[serde(default)]
+    pub commits: Option<CommitProbe>,
     /// What went wrong when looking, if anything did.
     pub error: Option<String>,
+}
+
+/// Small real commits that wait for no standby. Two ways, since a frozen postmaster leaves open
+/// sessions working, and a frozen backend new ones.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct CommitProbe {
+    /// For how long none came back over the session that is kept, in milliseconds.
+    pub kept_failing_ms: u64,
+    /// For how long none came back over a fresh session, in milliseconds.
+    pub fresh_failing_ms: u64,
+    /// What the newest failure was.
+    pub why: Option<String>,
 }
 
 /// What a PostgreSQL archiver did (`pg_stat_archiver`).
@@ -268,6 +308,18 @@ pub struct DatastoreShape {
     pub addresses: BTreeMap<Region, String>,
     /// How Sentinel learns of a switch (Redis).
     pub announce: Announce,
+    /// What follows when the writer's server ends by itself.
+    pub on_process_death: OnProcessDeath,
+}
+
+/// What follows when the writer's server ends by itself and its region lives on.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum OnProcessDeath {
+    /// The writer moves to the other region, if it may be moved without being asked.
+    Failover,
+    /// The server is started again where it is.
+    Restart,
 }
 
 /// How Sentinel learns of a switch.

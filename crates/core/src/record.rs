@@ -40,6 +40,9 @@ pub struct Record {
     /// and why: loss was accepted, and what it was may still be there (P6).
     #[serde(default)]
     pub held: BTreeMap<NodeId, String>,
+    /// Whether the writer may be moved without being asked, and who said so.
+    #[serde(default)]
+    pub automatic: Automatic,
     /// The operation that owns the stack at the moment.
     pub claim: Option<Claim>,
     /// How the operation ended that owned the stack last. It is stored in the swap that ends the
@@ -61,6 +64,89 @@ impl Record {
             .map(|datastore| &datastore.protection)
             .max_by_key(|protection| protection.severity())
             .unwrap_or(&Protection::BestEffort)
+    }
+}
+
+/// Whether the writer may be moved without being asked (O3).
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Automatic {
+    /// What was set.
+    pub mode: AutomaticMode,
+    /// By whom.
+    pub by: String,
+    /// When.
+    pub at: WallMillis,
+    /// Why, in their words.
+    pub reason: String,
+    /// When it ends by itself, and what holds from then on.
+    pub until: Option<Until>,
+}
+
+impl Default for Automatic {
+    /// A record that says nothing of it is watched and not acted on.
+    fn default() -> Self {
+        Automatic {
+            mode: AutomaticMode::Observe,
+            by: "default".to_owned(),
+            at: WallMillis::default(),
+            reason: String::new(),
+            until: None,
+        }
+    }
+}
+
+impl Automatic {
+    /// What holds at this time. The one place at which wall clocks are compared: it ends what a
+    /// person set for a while, and a clock that is wrong ends it too early or too late.
+    pub fn mode_at(&self, wall: WallMillis) -> AutomaticMode {
+        match &self.until {
+            Some(until) if wall.0 >= until.at.0 => until.then,
+            Some(_) | None => self.mode,
+        }
+    }
+}
+
+/// The end of a mode that was set for a while.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Until {
+    /// When.
+    pub at: WallMillis,
+    /// What holds from then on.
+    pub then: AutomaticMode,
+}
+
+/// What is done when the writer is found dead.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum AutomaticMode {
+    /// The writer is moved.
+    Armed,
+    /// It is said what would have been done.
+    Observe,
+    /// It is said that nothing is done.
+    Off,
+}
+
+impl AutomaticMode {
+    /// Every mode.
+    pub const ALL: [AutomaticMode; 3] =
+        [AutomaticMode::Armed, AutomaticMode::Observe, AutomaticMode::Off];
+
+    /// The word for it.
+    pub fn word(self) -> &'static str {
+        match self {
+            AutomaticMode::Armed => "armed",
+            AutomaticMode::Observe => "observe",
+            AutomaticMode::Off => "off",
+        }
+    }
+}
+
+impl fmt::Display for AutomaticMode {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(self.word())
     }
 }
 
@@ -175,6 +261,8 @@ pub enum OperationKind {
     Leave,
     /// The writer's own node is started again where it is.
     Restart,
+    /// A person says whether the writer may be moved without being asked.
+    Arm,
 }
 
 impl OperationKind {
@@ -186,7 +274,8 @@ impl OperationKind {
             | OperationKind::Rebuild
             | OperationKind::Join
             | OperationKind::Leave
-            | OperationKind::Restart => false,
+            | OperationKind::Restart
+            | OperationKind::Arm => false,
         }
     }
 }
@@ -202,6 +291,7 @@ impl fmt::Display for OperationKind {
             OperationKind::Join => "join",
             OperationKind::Leave => "leave",
             OperationKind::Restart => "restart",
+            OperationKind::Arm => "arm",
         })
     }
 }

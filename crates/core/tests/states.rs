@@ -7,8 +7,8 @@ use std::collections::BTreeMap;
 use std::fmt::Write;
 use std::path::PathBuf;
 
-use tier0_core::observe::{Announce, DatastoreShape, MovePolicy, Shape};
-use tier0_core::orchestrator::{DECIDER, Decision, back_plan, plan};
+use tier0_core::observe::{Announce, DatastoreShape, MovePolicy, OnProcessDeath, Shape};
+use tier0_core::orchestrator::{AUTOMATIC, DECIDER, Decision, Reaction, back_plan, plan};
 use tier0_core::record::{DatastoreKind, OperationKind};
 use tier0_core::steps::{Scope, Side, Step, StepKey, StepRow, TABLE, Trouble, row};
 use tier0_core::words::NodeId;
@@ -36,7 +36,15 @@ const DECIDER_HEAD: &str = "
 
 What is done without being asked. For each datastore the first row that matches decides; `tier0
 status` shows the row below each datastore, and each repair names the row that asked for it. The
-writer is never moved here: that happens on command only.
+writer is never moved here.
+";
+
+const AUTOMATIC_HEAD: &str = "
+### The writer
+
+Whether the writer is moved without being asked; the table is
+[`orchestrator/automatic.rs`](../crates/core/src/orchestrator/automatic.rs). It speaks of the worst
+doubt about a required datastore, or about one that is moved when its process ends.
 ";
 
 const TAIL: &str = "
@@ -63,8 +71,13 @@ fn document(path: &str) -> PathBuf {
 
 /// One PostgreSQL and one Redis datastore in two regions.
 fn shape(announce: Announce) -> Shape {
-    let datastore =
-        |kind, policy| DatastoreShape { kind, policy, addresses: BTreeMap::new(), announce };
+    let datastore = |kind, policy| DatastoreShape {
+        kind,
+        policy,
+        addresses: BTreeMap::new(),
+        announce,
+        on_process_death: OnProcessDeath::Failover,
+    };
     Shape {
         regions: vec!["region1".parse().unwrap(), "region2".parse().unwrap()],
         datastores: BTreeMap::from([
@@ -113,6 +126,15 @@ fn decision(decision: Decision) -> String {
     }
 }
 
+fn reaction(reaction: Reaction) -> &'static str {
+    match reaction {
+        Reaction::Nothing => "nothing",
+        Reaction::Wait => "wait",
+        Reaction::HoldBack => "nothing, recorded as a near miss",
+        Reaction::Move => "the writer is moved",
+    }
+}
+
 fn ids(steps: &[Step]) -> String {
     if steps.is_empty() {
         return "-".to_owned();
@@ -145,6 +167,11 @@ fn states() -> String {
             writeln!(text, "| {} | {} | {} |", row.id, row.sentence, decision(row.decision))
                 .unwrap();
         }
+    }
+    text.push_str(AUTOMATIC_HEAD);
+    text.push_str("\n| row | when | what is done |\n|---|---|---|\n");
+    for row in AUTOMATIC {
+        writeln!(text, "| {} | {} | {} |", row.id, row.sentence, reaction(row.reaction)).unwrap();
     }
     text.push_str(TAIL);
     text

@@ -97,6 +97,30 @@ fn failover__region_killed__goes_on_without_it_then_takes_it_back() {
 }
 
 #[test]
+fn failover__region_just_killed__is_not_refused_for_the_link_that_broke() {
+    let mut world = World::protected(1, 1);
+    world.kill_region("region1");
+    // The replica's broken link is seen first; the old agent's last report is of a moment ago.
+    world.hear_from("region2");
+    let id = world.ask("region2", Consent::None);
+    world.run(2 * SECOND);
+    assert_eq!(*world.last_end(&id), Ended::Succeeded, "{:#?}", world.log);
+    world.assert_safe();
+}
+
+#[test]
+fn refused__a_link_that_stays_broken__with_its_reason() {
+    let mut world = World::protected(1, 1);
+    world.server("redis1.region2").process = ProcessState::Silent;
+    world.run(SECOND);
+    let id = world.ask("region2", Consent::None);
+    world.run(2 * SECOND);
+    let Ended::Refused { refusal } = world.last_end(&id) else { panic!("{:#?}", world.ended) };
+    assert_eq!(refusal.code, "redis-not-ready");
+    assert_eq!(world.stored.writer, region("region1"));
+}
+
+#[test]
 fn failover__old_side_frozen__is_not_waited_for() {
     let mut world = World::protected(1, 1);
     world.agent("region1").down = true;

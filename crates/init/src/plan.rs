@@ -9,7 +9,7 @@ use tier0_config::{
     AdoptedSettings, AgentSettings, DatastoreSettings, Limits, NodeSettings, OrchestratorSettings,
     PostgresSettings, RedisMode, RedisSettings, SentinelSettings, Stack, StackSettings,
 };
-use tier0_core::record::DatastoreKind;
+use tier0_core::record::{AutomaticMode, DatastoreKind};
 use tier0_core::words::{NodeId, Region};
 
 use crate::Seen;
@@ -78,6 +78,7 @@ pub fn stack(
         stack: StackSettings {
             name: args.name.clone(),
             regions,
+            automatic: AutomaticMode::Observe,
             role_token_file: secrets.source("role-token")?,
         },
         orchestrators: vec![orchestrator],
@@ -135,6 +136,7 @@ fn postgres(
         name: cluster.name.clone(),
         kind: DatastoreKind::Postgres,
         policy: None,
+        on_process_death: None,
         nodes,
         postgres: Some(PostgresSettings {
             bin_directory: bin_directory(facts),
@@ -244,6 +246,7 @@ fn redis(
         name: group.name.clone(),
         kind: DatastoreKind::Redis,
         policy: None,
+        on_process_death: None,
         nodes,
         postgres: None,
         redis: Some(RedisSettings {

@@ -7,6 +7,7 @@ use std::time::Duration;
 use anyhow::{Context, Result, bail};
 use clap::{Args, Subcommand};
 use tier0_config::RedisMode;
+use tier0_core::record::AutomaticMode;
 
 use crate::account::Account;
 use crate::bench::{self, BenchArgs};
@@ -84,9 +85,19 @@ pub struct UpArgs {
     /// and a hello; slower, and clients of the new master are cut once.
     #[arg(long)]
     pub documented: bool,
+    /// Whether the writer may be moved without being asked: armed, observe or off.
+    #[arg(long, default_value = "armed", value_parser = automatic)]
+    pub automatic: AutomaticMode,
     /// Print what `lab status --json` prints.
     #[arg(long)]
     pub json: bool,
+}
+
+fn automatic(text: &str) -> Result<AutomaticMode, String> {
+    AutomaticMode::ALL
+        .into_iter()
+        .find(|mode| mode.word() == text)
+        .ok_or_else(|| format!("'{text}' is not one of armed, observe, off"))
 }
 
 /// See [`LabCommand::Status`].
@@ -208,7 +219,12 @@ async fn run_up(arguments: UpArgs) -> Result<ExitCode> {
         true => RedisMode::Documented,
         false => RedisMode::Vote,
     };
-    plan.size = Size { postgres: arguments.postgres, redis: arguments.redis, redis_mode };
+    plan.size = Size {
+        postgres: arguments.postgres,
+        redis: arguments.redis,
+        redis_mode,
+        automatic: arguments.automatic,
+    };
     let mut interruption = Interruption::listen()?;
     let came_up = tokio::select! {
         came_up = up(&plan, progress) => came_up?,

@@ -11,14 +11,14 @@ use tier0_config::{
     AgentSettings, DatastoreSettings, Limits, NodeSettings, OrchestratorSettings, PostgresSettings,
     RedisMode, RedisSettings, SentinelSettings, Stack, StackSettings, TelemetrySettings,
 };
-use tier0_core::record::DatastoreKind;
+use tier0_core::record::{AutomaticMode, DatastoreKind};
 use tier0_core::words::DatastoreName;
 
 use crate::placement::{Place, Placement};
 use crate::preflight::{Preflight, SharedMemory};
 use crate::secrets::SecretFiles;
 
-/// How many datastores of each kind a lab has.
+/// What a lab is made of.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Size {
     /// PostgreSQL clusters.
@@ -27,6 +27,8 @@ pub struct Size {
     pub redis: u16,
     /// How a Redis switch tells Sentinel.
     pub redis_mode: RedisMode,
+    /// Whether its writer may be moved without being asked.
+    pub automatic: AutomaticMode,
 }
 
 /// The application's database.
@@ -96,13 +98,15 @@ pub fn stack(
         stack: StackSettings {
             name: "lab".parse()?,
             regions: Place::REGIONS.into_iter().map(Place::region).collect(),
+            automatic: size.automatic,
             role_token_file: secrets.role_token.clone().into(),
         },
         orchestrators: vec![orchestrator],
         agents,
         telemetry: telemetry(placement, &datastores)?,
         datastores,
-        limits: Limits::default(),
+        // In a lab one failure after the other is tried out.
+        limits: Limits { cool_down_ms: 5_000, ..Limits::default() },
     })
 }
 
@@ -148,6 +152,7 @@ fn postgres(
         name: name.parse()?,
         kind: DatastoreKind::Postgres,
         policy: None,
+        on_process_death: None,
         nodes,
         postgres: Some(PostgresSettings {
             bin_directory: found.programs.postgres_directory.clone(),
@@ -213,6 +218,7 @@ fn redis(
         name: name.parse()?,
         kind: DatastoreKind::Redis,
         policy: None,
+        on_process_death: None,
         nodes,
         postgres: None,
         redis: Some(RedisSettings {
@@ -294,7 +300,12 @@ mod tests {
             shared_memory: SharedMemory::Mmap,
         };
         let mut placement = Placement::new(197).unwrap();
-        let size = Size { postgres: 2, redis: 2, redis_mode: RedisMode::Vote };
+        let size = Size {
+            postgres: 2,
+            redis: 2,
+            redis_mode: RedisMode::Vote,
+            automatic: AutomaticMode::Armed,
+        };
         let stack = stack(Path::new("/lab"), size, &mut placement, &found).unwrap();
         assert_eq!(stack.problems(), Vec::<String>::new());
         let names: Vec<_> = stack.datastores.iter().map(|one| one.name.to_string()).collect();

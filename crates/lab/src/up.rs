@@ -10,7 +10,7 @@ use std::time::Duration;
 use anyhow::{Context, Result, bail};
 use tier0_config::RedisMode;
 use tier0_config::Stack;
-use tier0_core::record::DatastoreKind;
+use tier0_core::record::{AutomaticMode, DatastoreKind};
 use tier0_core::words::{NodeId, Site};
 
 use crate::account::Account;
@@ -52,7 +52,12 @@ impl UpPlan {
         Ok(UpPlan {
             instance,
             directory: state::directory_of(instance, directory)?,
-            size: Size { postgres: 1, redis: 1, redis_mode: RedisMode::Vote },
+            size: Size {
+                postgres: 1,
+                redis: 1,
+                redis_mode: RedisMode::Vote,
+                automatic: AutomaticMode::Off,
+            },
             binary,
             limit: Duration::from_secs(45),
         })

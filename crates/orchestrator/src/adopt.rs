@@ -14,7 +14,7 @@ use anyhow::{Context, anyhow, bail};
 use tier0_config::Stack;
 use tier0_core::observe::{AgentReport, NodeView, PostgresRole, ProcessState};
 use tier0_core::orchestrator::first_record;
-use tier0_core::record::{DatastoreKind, Protection, Record};
+use tier0_core::record::{Automatic, DatastoreKind, Protection, Record};
 use tier0_core::words::{Epoch, Heard, Region, Revision, Site};
 use tier0_store::{Embedded, Swapped, set_aside};
 use tier0_wire::read_token;
@@ -139,6 +139,8 @@ fn adopted(stack: &Stack, writer: &Region, newest: &Heard) -> Record {
         &stack.shape(),
         newest.lineage.clone(),
         "adopted".to_owned(),
+        // Somebody looks at it now; what they armed before was lost with the record.
+        Automatic::default(),
         wall(),
     );
     record.writer = writer.clone();

@@ -246,6 +246,14 @@ impl Loop {
                     let _ = waiting.send(Answer::Refused { id, refusal });
                 }
             }
+            Effect::HeldBack(near_miss) => {
+                tracing::warn!(
+                    operation = %near_miss.id, row = near_miss.row, sentence = near_miss.sentence,
+                    "near miss: the writer is not moved"
+                );
+                self.metrics.held_back(near_miss.row);
+                self.journal.held_back(&self.core, &near_miss, now);
+            }
             Effect::Explain { row, subject, sentence } => {
                 tracing::info!(row, subject, sentence, "decider");
             }

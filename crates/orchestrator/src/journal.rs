@@ -3,7 +3,7 @@
 //! Notes of one turn of the loop go into one transaction. The intent of R5 is the claim in the
 //! record itself, stored by compare-and-swap before the first effect; the journal follows it.
 
-use tier0_core::orchestrator::{Activity, Ended, Note, Noted, Now, Orchestrator};
+use tier0_core::orchestrator::{Activity, Ended, NearMiss, Note, Noted, Now, Orchestrator};
 use tier0_core::order::Refusal;
 use tier0_core::record::OperationKind;
 use tier0_core::words::{Epoch, OperationId, Region, Revision};
@@ -131,6 +131,28 @@ impl Journal {
             total_micros: Some(0),
             report: serde_json::to_value(report::refused_body(id, refusal, record, &target, now))
                 .unwrap_or_default(),
+        };
+        self.batches.push(JournalBatch::from(summary));
+    }
+
+    /// A move of the writer that was held back.
+    pub fn held_back(&mut self, core: &Orchestrator, near_miss: &NearMiss, now: &Now) {
+        let Some(record) = core.record() else { return };
+        let body = report::near_miss_body(near_miss, record, now);
+        let summary = OperationSummary {
+            id: near_miss.id.clone(),
+            kind: OperationKind::Failover,
+            from: record.writer.clone(),
+            target: near_miss.target.clone(),
+            requested_by: body.requested_by.clone(),
+            reason: body.reason.clone(),
+            accepted: now.wall,
+            finished: Some(now.wall),
+            result: OperationResult::Refused,
+            epoch_before: record.epoch,
+            epoch_after: Some(record.epoch),
+            total_micros: Some(0),
+            report: serde_json::to_value(&body).unwrap_or_default(),
         };
         self.batches.push(JournalBatch::from(summary));
     }

@@ -10,6 +10,7 @@ use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::metrics::histogram::{Histogram, exponential_buckets};
 use prometheus_client::registry::Registry;
 use tier0_core::orchestrator::{Activity, Ended};
+use tier0_core::record::AutomaticMode;
 use tier0_wire::{OperationBody, StatusBody};
 
 #[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
@@ -46,6 +47,16 @@ struct OfCode {
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct OfRow {
+    row: String,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct OfMode {
+    mode: String,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
 struct OfBuild {
     version: String,
 }
@@ -70,6 +81,8 @@ pub struct Metrics {
     behind_seconds: Family<OfNode, Seconds>,
     agent_up: Family<OfRegion, Gauge>,
     frozen: Gauge,
+    near_misses: Family<OfRow, Counter>,
+    automatic: Family<OfMode, Gauge>,
 }
 
 impl Metrics {
@@ -92,6 +105,8 @@ impl Metrics {
             behind_seconds: Family::default(),
             agent_up: Family::default(),
             frozen: Gauge::default(),
+            near_misses: Family::default(),
+            automatic: Family::default(),
         };
         metrics.register(version);
         metrics
@@ -158,6 +173,16 @@ impl Metrics {
             "1 while nothing at all is done, because the store is older than what an agent heard",
             self.frozen.clone(),
         );
+        registry.register(
+            "tier0_near_misses",
+            "Moves of a dead or doubtful writer that were held back, by the row that did",
+            self.near_misses.clone(),
+        );
+        registry.register(
+            "tier0_automatic",
+            "1 for what is set of automatic moves: armed, observe or off",
+            self.automatic.clone(),
+        );
         let build: Family<OfBuild, Gauge> = Family::default();
         build.get_or_create(&OfBuild { version: version.to_owned() }).set(1);
         registry.register("tier0_build_info", "The build", build);
@@ -192,6 +217,11 @@ impl Metrics {
         self.refused.get_or_create(&OfCode { code: code.to_owned() }).inc();
     }
 
+    /// The writer was found dead, or nearly, and was not moved.
+    pub fn held_back(&self, row: &str) {
+        self.near_misses.get_or_create(&OfRow { row: row.to_owned() }).inc();
+    }
+
     /// The text of `/metrics`, with the state as it is now.
     pub fn text(&self, status: Option<&StatusBody>) -> String {
         if let Some(status) = status {
@@ -209,6 +239,11 @@ impl Metrics {
         self.revision.set(status.revision as i64);
         self.frozen.set(i64::from(status.frozen.is_some()));
         self.exposed_seconds.set(status.exposed_seconds.unwrap_or(0.0));
+        for mode in AutomaticMode::ALL {
+            let of = OfMode { mode: mode.to_string() };
+            let holds = status.automatic.mode == mode.word();
+            self.automatic.get_or_create(&of).set(i64::from(holds));
+        }
         for region in &status.regions {
             let writes = i64::from(*region == status.current_region);
             self.writer.get_or_create(&OfRegion { region: region.clone() }).set(writes);

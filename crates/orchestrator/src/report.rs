@@ -2,9 +2,9 @@
 
 use std::collections::BTreeMap;
 
-use tier0_core::orchestrator::{Activity, Ended, Now, Progress, Verdict};
+use tier0_core::orchestrator::{Activity, Ended, NearMiss, Now, Progress, Verdict};
 use tier0_core::order::Refusal;
-use tier0_core::record::{ClaimPhase, Record};
+use tier0_core::record::{ClaimPhase, OperationKind, Record};
 use tier0_core::steps::{SpecificationStep, Step, row};
 use tier0_core::words::{Moment, OperationId, Region, WallMillis};
 use tier0_wire::{OperationBody, StepBody};
@@ -155,6 +155,16 @@ pub fn refused_body(
         exceptions: BTreeMap::new(),
         remarks: Vec::new(),
         timeline: Vec::new(),
+    }
+}
+
+/// A move of the writer that nobody asked for and that a row held back.
+pub fn near_miss_body(near_miss: &NearMiss, record: &Record, now: &Now) -> OperationBody {
+    let refusal = Refusal::new("held-back", near_miss.sentence.clone());
+    OperationBody {
+        kind: OperationKind::Failover.to_string(),
+        requested_by: format!("decider row {}", near_miss.row),
+        ..refused_body(&near_miss.id, &refusal, record, &near_miss.target, now)
     }
 }
 

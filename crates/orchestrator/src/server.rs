@@ -4,14 +4,14 @@
 use std::net::SocketAddr;
 use std::path::Path;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use anyhow::{Context, anyhow};
 use tier0_config::{Follower, OrchestratorSettings, Reader, Stack};
 use tier0_core::orchestrator::{Input, Limits, Orchestrator, Settings, first_record};
-use tier0_core::record::{End, OperationKind, Record};
-use tier0_core::words::{Lineage, Site};
-use tier0_store::{Embedded, OperationResult, StoreHandle};
+use tier0_core::record::{Automatic, DatastoreKind, End, OperationKind, Record};
+use tier0_core::words::{Lineage, NodeId, Site};
+use tier0_store::{Embedded, OpenError, OperationResult, StoreHandle};
 use tier0_wire::read_token;
 
 use crate::agents::Agents;
@@ -22,6 +22,9 @@ use crate::metrics::Metrics;
 
 /// How long requests may go on after the end was asked for.
 const DRAIN: Duration = Duration::from_secs(2);
+
+/// How long the lock of an orchestrator that has just ended is waited for.
+const PREDECESSOR_ENDS_WITHIN: Duration = Duration::from_secs(5);
 
 /// Run the orchestrator of a site until `shutdown` resolves.
 pub async fn run(
@@ -37,7 +40,7 @@ pub async fn run(
         .ok_or_else(|| anyhow!("{} has no [[orchestrator]] for site {site}", config.display()))?
         .clone();
     let access = access(&settings)?;
-    let store = Embedded::open(&settings.state_directory).context("open the store")?;
+    let store = open_store(&settings.state_directory).await.context("open the store")?;
     let store = StoreHandle::start(store).context("start the store")?;
     let driver_name = format!("{site}-{}", uuid::Uuid::now_v7());
     let record = record(&store, &stack, &driver_name).await?;
@@ -51,6 +54,13 @@ pub async fn run(
     let metrics = Arc::new(Metrics::new(env!("CARGO_PKG_VERSION")));
     let core = Orchestrator::new(core_settings(&stack), driver_name);
     let driver = Driver::start(core, store.clone(), agents, Arc::clone(&metrics))?;
+    let mut knocking = tokio::task::JoinSet::new();
+    for (node, kind, address) in servers(&stack) {
+        let told = driver.clone();
+        knocking.spawn(tier0_knock::keep_knocking(kind, address, move |knock| {
+            told.input(Input::Knocked { node: node.clone(), knock });
+        }));
+    }
     driver.input(Input::Loaded(record));
     // Ends with this function.
     let mut following = tokio::task::JoinSet::new();
@@ -61,6 +71,20 @@ pub async fn run(
     }));
     let shared = Arc::new(Shared { driver, store, metrics, access });
     serve(&settings, shared, shutdown).await
+}
+
+/// An orchestrator that was killed holds its lock until the kernel has taken it off, which may be a
+/// moment after its successor was started.
+async fn open_store(directory: &Path) -> Result<Embedded, OpenError> {
+    let began = Instant::now();
+    loop {
+        match Embedded::open(directory) {
+            Err(OpenError::InUse { .. }) if began.elapsed() < PREDECESSOR_ENDS_WITHIN => {
+                tokio::time::sleep(Duration::from_millis(20)).await;
+            }
+            opened => return opened,
+        }
+    }
 }
 
 fn access(settings: &OrchestratorSettings) -> anyhow::Result<Access> {
@@ -88,8 +112,14 @@ async fn record(store: &StoreHandle, stack: &Stack, driver: &str) -> anyhow::Res
         .to_string()
         .parse()
         .expect("a UUID is 36 hexadecimal digits and dashes");
-    let record =
-        first_record(stack.stack.name.clone(), &stack.shape(), lineage, driver.to_owned(), wall());
+    let record = first_record(
+        stack.stack.name.clone(),
+        &stack.shape(),
+        lineage,
+        driver.to_owned(),
+        automatic(stack),
+        wall(),
+    );
     tracing::info!(writer = %record.writer, "the stack begins: first record");
     let _ = store.create(record).await.context("store the first record")?;
     store
@@ -97,6 +127,29 @@ async fn record(store: &StoreHandle, stack: &Stack, driver: &str) -> anyhow::Res
         .await
         .context("read the first record back")?
         .ok_or_else(|| anyhow!("the first record is not in the store"))
+}
+
+/// Every data server of a stack.
+fn servers(stack: &Stack) -> Vec<(NodeId, DatastoreKind, SocketAddr)> {
+    let of = |datastore: &tier0_config::DatastoreSettings| {
+        let (name, kind) = (datastore.name.clone(), datastore.kind);
+        let nodes = datastore.nodes.iter();
+        nodes
+            .map(move |node| (NodeId::new(name.clone(), node.region.clone()), kind, node.address))
+            .collect::<Vec<_>>()
+    };
+    stack.datastores.iter().flat_map(of).collect()
+}
+
+/// What a stack's file says of automatic moves, for its very first record.
+pub(crate) fn automatic(stack: &Stack) -> Automatic {
+    Automatic {
+        mode: stack.stack.automatic,
+        by: "configuration".to_owned(),
+        at: wall(),
+        reason: String::new(),
+        until: None,
+    }
 }
 
 /// Operations that an earlier run left without an end, and that the record does not claim, are over:
@@ -192,6 +245,7 @@ fn core_limits(limits: &tier0_config::Limits) -> Limits {
         follow: millis(limits.follow_ms),
         command: millis(2_000),
         silence: millis(limits.silence_ms),
+        cool_down: millis(limits.cool_down_ms),
         stall: millis(limits.stall_ms),
         floors: millis(1_000),
         disk_free_least: limits.disk_free_least_mb * 1_000_000,

@@ -6,7 +6,7 @@ use tier0_core::observe::{
 use tier0_core::orchestrator::{Now, Orchestrator};
 use tier0_core::record::{DatastoreKind, Protection, Record};
 use tier0_core::words::{DatastoreName, NodeId, Region};
-use tier0_wire::{DatastoreStatus, NodeStatus, StatusBody};
+use tier0_wire::{AutomaticStatus, DatastoreStatus, NearMissBody, NodeStatus, StatusBody};
 
 use crate::report;
 
@@ -57,6 +57,7 @@ pub fn status(core: &Orchestrator, now: &Now) -> Option<StatusBody> {
         revision: record.revision.number(),
         lineage: record.lineage.to_string(),
         frozen: core.frozen().map(ToOwned::to_owned),
+        automatic: automatic(core, now, record),
         operation: bodies(true).into_iter().next(),
         repairs: bodies(false),
         datastores: shape
@@ -67,6 +68,26 @@ pub fn status(core: &Orchestrator, now: &Now) -> Option<StatusBody> {
         agents,
         version: env!("CARGO_PKG_VERSION").to_owned(),
     })
+}
+
+fn automatic(core: &Orchestrator, now: &Now, record: &Record) -> AutomaticStatus {
+    let set = &record.automatic;
+    let mode = set.mode_at(now.wall);
+    let over = mode != set.mode;
+    AutomaticStatus {
+        mode: mode.to_string(),
+        by: set.by.clone(),
+        since: report::timestamp(set.at),
+        reason: set.reason.clone(),
+        until: set.until.as_ref().filter(|_| !over).map(|until| report::timestamp(until.at)),
+        explanation: core.automatic_row().map(|row| format!("{}: {}", row.id, row.sentence)),
+        near_miss: core.near_miss().map(|near_miss| NearMissBody {
+            at: report::timestamp(near_miss.wall),
+            row: near_miss.row.to_owned(),
+            sentence: near_miss.sentence.clone(),
+            operation_id: near_miss.id.to_string(),
+        }),
+    }
 }
 
 fn datastore(

@@ -14,6 +14,7 @@ mod await_wal;
 mod base_directory;
 mod canary;
 mod command;
+mod commit_probe;
 mod conf;
 mod configure;
 mod conninfo;

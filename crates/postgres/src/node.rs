@@ -11,6 +11,7 @@ use tier0_core::order::{Order, Outcome};
 use tier0_core::words::NodeId;
 use tokio::sync::{Mutex, OnceCell};
 
+use crate::commit_probe::Probes;
 use crate::control::ControlReader;
 use crate::deadline::Deadline;
 use crate::initialise::InitialiseError;
@@ -46,6 +47,8 @@ pub(crate) struct Server {
     abandoned: OnceCell<()>,
     /// Held while the file with the rule is written: a join's timer writes it too.
     pub(crate) role_file: Mutex<()>,
+    /// Whether commits come back.
+    pub(crate) probes: Probes,
     /// One order at a time.
     order: Mutex<()>,
 }
@@ -76,6 +79,7 @@ impl PostgresNode {
                 system_user: OnceCell::new(),
                 abandoned: OnceCell::new(),
                 role_file: Mutex::new(()),
+                probes: Probes::default(),
                 order: Mutex::new(()),
             }),
         })
@@ -119,6 +123,11 @@ impl PostgresNode {
             Ok(Err(trouble)) => trouble.into(),
             Err(_) => Outcome::Unknown { why: "it did not end within its limit".to_owned() },
         }
+    }
+
+    /// See for ever whether commits come back; [`PostgresNode::observe`] says what came of it.
+    pub async fn keep_probing(&self) {
+        self.server.keep_probing().await;
     }
 
     /// Returns at once when the server that runs now has ended, by whatever cause. While none

@@ -10,6 +10,7 @@ use tier0_core::observe::{
 use tier0_core::words::{Lsn, SystemId, Timeline};
 
 use crate::base_directory::BaseDirectory;
+use crate::commit_probe::speaks;
 use crate::control::ClusterState;
 use crate::hba::Clients;
 use crate::node::Server;
@@ -167,6 +168,7 @@ fn blank(process: ProcessState) -> PostgresView {
         disk_free: None,
         settings: BTreeMap::new(),
         version: None,
+        commits: None,
         error: None,
     }
 }
@@ -184,6 +186,9 @@ impl Server {
             }
         };
         view.disk_free = self.disk_free();
+        if speaks(view.process, view.role) {
+            view.commits = self.probes.view();
+        }
         view
     }
 

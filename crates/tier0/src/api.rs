@@ -4,6 +4,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use anyhow::Context;
+use serde::Serialize;
 use serde::de::DeserializeOwned;
 use tier0_config::Secret;
 use tier0_wire::{Problem, RequestBody};
@@ -91,7 +92,26 @@ impl Api {
         idempotency_key: Option<&str>,
     ) -> anyhow::Result<serde_json::Value> {
         let file = if body.accept_loss { &self.accept_loss_token_file } else { &self.token_file };
-        let file = file.as_ref().ok_or_else(|| Failure {
+        self.ask(path, file.as_ref(), body, idempotency_key).await
+    }
+
+    /// Ask for something that the operate token allows.
+    pub async fn operate(
+        &self,
+        path: &str,
+        body: &impl Serialize,
+    ) -> anyhow::Result<serde_json::Value> {
+        self.ask(path, self.token_file.as_ref(), body, None).await
+    }
+
+    async fn ask(
+        &self,
+        path: &str,
+        token_file: Option<&PathBuf>,
+        body: &impl Serialize,
+        idempotency_key: Option<&str>,
+    ) -> anyhow::Result<serde_json::Value> {
+        let file = token_file.ok_or_else(|| Failure {
             what: "this needs a token".to_owned(),
             hint: Some("say --token-file FILE, or set TIER0_TOKEN_FILE".to_owned()),
             code: Exit::Usage,

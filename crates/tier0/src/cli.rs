@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 
-use clap::{Args, Parser, Subcommand};
+use clap::{Args, Parser, Subcommand, ValueEnum};
 use tier0_core::words::{DatastoreName, NodeId, Region, Site};
 use tier0_init::InitArgs;
 use tier0_lab::LabCommand;
@@ -63,6 +63,12 @@ pub enum Command {
     Rebuild(RebuildArgs),
     /// Record a single copy of a datastore, and let commits go on without the lost standby
     Expose(ExposeArgs),
+    /// Say whether the writer may be moved without being asked
+    ///
+    /// `armed` moves it when it is dead by a majority of sites and the other region is proven to
+    /// hold every acknowledged write; `observe` records what would have been done; `off` records
+    /// that nothing was done. `tier0 status` shows which holds, and why.
+    Automatic(AutomaticArgs),
     /// Look at servers that run already, write a stack file and say what they lack
     ///
     /// Nothing is stopped or restarted. With --apply --yes the roles, slots and lines are made that
@@ -206,6 +212,46 @@ pub struct ExposeArgs {
     /// Why; goes into the history
     #[arg(long)]
     pub reason: String,
+}
+
+#[derive(Debug, Args)]
+pub struct AutomaticArgs {
+    /// What is to hold from now on
+    #[arg(value_enum)]
+    pub mode: AutomaticChoice,
+    #[command(flatten)]
+    pub read: Read,
+    /// For how long, as in 90s, 30m or 2h; then what held before holds again
+    #[arg(long = "for", value_name = "TIME", value_parser = seconds)]
+    pub lasting: Option<u64>,
+    /// Why; shown until this is changed
+    #[arg(long)]
+    pub reason: String,
+}
+
+/// What can be said of automatic moves.
+#[derive(Debug, Clone, Copy, ValueEnum)]
+pub enum AutomaticChoice {
+    /// The writer is moved
+    Armed,
+    /// It is recorded what would have been done
+    Observe,
+    /// It is recorded that nothing was done
+    Off,
+}
+
+/// A time with its unit, in seconds.
+fn seconds(text: &str) -> Result<u64, String> {
+    let wrong = || format!("'{text}' is not a time: say it as in 90s, 30m, 2h or 7d");
+    let unit = match text.chars().last() {
+        Some('s') => 1,
+        Some('m') => 60,
+        Some('h') => 3_600,
+        Some('d') => 86_400,
+        Some(_) | None => return Err(wrong()),
+    };
+    let number: u64 = text[..text.len() - 1].parse().map_err(|_| wrong())?;
+    number.checked_mul(unit).ok_or_else(wrong)
 }
 
 #[derive(Debug, Subcommand)]

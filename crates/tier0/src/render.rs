@@ -1,7 +1,7 @@
 //! Tables and lines for people. Data goes to standard output; meaning survives without colour.
 
 use comfy_table::{Cell, ContentArrangement, Table, presets};
-use tier0_wire::{CheckBody, OperationBody, PlanBody, StatusBody};
+use tier0_wire::{AutomaticStatus, CheckBody, OperationBody, PlanBody, StatusBody};
 
 /// A plain table: no frame, so that it can be cut and pasted.
 fn table(header: &[&str]) -> Table {
@@ -28,6 +28,7 @@ pub fn status(body: &StatusBody) {
     println!("writer      {}", body.current_region);
     println!("protection  {}{since}{reason}", body.protection);
     println!("record      epoch {}, revision {}", body.epoch, body.revision);
+    automatic(&body.automatic);
     if let Some(frozen) = &body.frozen {
         println!("FROZEN      {frozen}");
     }
@@ -66,6 +67,18 @@ pub fn status(body: &StatusBody) {
         if let Some(explanation) = &datastore.explanation {
             println!("    {explanation}");
         }
+    }
+}
+
+fn automatic(body: &AutomaticStatus) {
+    let until = body.until.as_ref().map(|until| format!(" until {until}")).unwrap_or_default();
+    let reason = if body.reason.is_empty() { String::new() } else { format!(": {}", body.reason) };
+    println!("automatic   {}{until}, by {} since {}{reason}", body.mode, body.by, body.since);
+    if let Some(explanation) = &body.explanation {
+        println!("            {explanation}");
+    }
+    if let Some(near_miss) = &body.near_miss {
+        println!("NEAR MISS   {} {}", near_miss.at, near_miss.sentence);
     }
 }
 

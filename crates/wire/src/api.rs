@@ -119,6 +119,8 @@ pub struct StatusBody {
     /// Why nothing at all is being done.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub frozen: Option<String>,
+    /// Whether the writer may be moved without being asked, and why it is or is not.
+    pub automatic: AutomaticStatus,
     /// The operation that moves the writer, if one is under way.
     pub operation: Option<OperationBody>,
     /// Repairs under way.
@@ -129,6 +131,59 @@ pub struct StatusBody {
     pub agents: BTreeMap<String, Option<String>>,
     /// The build.
     pub version: String,
+}
+
+/// Whether the writer may be moved without being asked.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, ToSchema)]
+pub struct AutomaticStatus {
+    /// `armed`, `observe` or `off`, as it holds now.
+    pub mode: String,
+    /// Who said so.
+    pub by: String,
+    /// When, RFC 3339.
+    pub since: String,
+    /// Why.
+    pub reason: String,
+    /// When it ends by itself, RFC 3339.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub until: Option<String>,
+    /// The table's row that holds at the moment, and its sentence.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub explanation: Option<String>,
+    /// The newest move that was held back in this run of the orchestrator.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub near_miss: Option<NearMissBody>,
+}
+
+/// A move of the writer that was held back.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, ToSchema)]
+pub struct NearMissBody {
+    /// When, RFC 3339.
+    pub at: String,
+    /// The table's row that held it back.
+    pub row: String,
+    /// What was wrong, and why nothing was done.
+    pub sentence: String,
+    /// Under which id it stands in the history.
+    pub operation_id: String,
+}
+
+/// Body of `POST /automatic`.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct AutomaticBody {
+    /// `armed`, `observe` or `off`.
+    #[schema(value_type = String)]
+    pub mode: tier0_core::record::AutomaticMode,
+    /// For how many seconds; then what held before holds again. Absent: until it is changed.
+    #[serde(default)]
+    pub for_seconds: Option<u64>,
+    /// Why; goes into the history.
+    #[serde(default)]
+    pub reason: String,
+    /// Who asks, for the history.
+    #[serde(default)]
+    pub requested_by: Option<String>,
 }
 
 /// One datastore.

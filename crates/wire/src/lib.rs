@@ -9,8 +9,8 @@ mod token;
 
 pub use agent::{CommandAnswer, CommandRequest, PollRequest};
 pub use api::{
-    CheckBody, DatastoreStatus, NodeStatus, OperationBody, OperationList, PlanBody, PlanStep,
-    Problem, RequestBody, StatusBody, StepBody,
+    AutomaticBody, AutomaticStatus, CheckBody, DatastoreStatus, NearMissBody, NodeStatus,
+    OperationBody, OperationList, PlanBody, PlanStep, Problem, RequestBody, StatusBody, StepBody,
 };
 pub use token::{TokenError, read_token, tokens_match};
 

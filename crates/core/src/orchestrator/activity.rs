@@ -6,13 +6,14 @@ use serde::{Deserialize, Serialize};
 
 use crate::observe::{Announce, Shape};
 use crate::order::{Fact, Outcome, Refusal};
-use crate::record::{ClaimPhase, DatastoreKind, Member, OperationKind};
+use crate::record::{Automatic, ClaimPhase, DatastoreKind, Member, OperationKind};
 use crate::steps::{Scope, Step, StepKey, TABLE};
 use crate::words::{
     DatastoreName, Moment, NodeId, OperationId, RedisPosition, Region, Stamp, SyncName,
     WalPosition, WallMillis,
 };
 
+use super::automatic::Cause;
 use super::input::Consent;
 
 /// One operation under way.
@@ -34,6 +35,10 @@ pub struct Activity {
     pub reason: String,
     /// What the operator took upon themselves.
     pub consent: Consent,
+    /// Why the writer counted as dead, where nobody asked.
+    pub cause: Option<Cause>,
+    /// What is to be noted of automatic moves, where that is what it is about.
+    pub arming: Option<Automatic>,
     /// When it was accepted.
     pub accepted: Moment,
     /// When it was accepted, for people.
@@ -345,6 +350,7 @@ pub fn plan(shape: &Shape, kind: OperationKind, node: Option<&NodeId>) -> Vec<St
         (OperationKind::Switchover | OperationKind::Failover | OperationKind::Failback, _) => {
             return keys(shape, MOVE, None);
         }
+        (OperationKind::Arm, _) => &[Step::RecordArm],
         (OperationKind::Rejoin, false) => &[Step::Follow],
         (OperationKind::Rejoin | OperationKind::Rebuild, true) => &[Step::FollowRedis],
         (OperationKind::Rebuild, false) => &[Step::RecordLeave, Step::Leave, Step::Follow],
@@ -422,7 +428,7 @@ impl Activity {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::observe::{DatastoreShape, MovePolicy};
+    use crate::observe::{DatastoreShape, MovePolicy, OnProcessDeath};
     use crate::steps::{Side, row};
 
     #[test]
@@ -433,6 +439,7 @@ mod tests {
                 policy: MovePolicy::Required,
                 addresses: BTreeMap::new(),
                 announce: Announce::Vote,
+                on_process_death: OnProcessDeath::Restart,
             };
             let regions = ["here", "there"].map(|name| name.parse().unwrap()).to_vec();
             Shape { regions, datastores: [("it".parse().unwrap(), datastore)].into() }

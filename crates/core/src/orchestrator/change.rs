@@ -7,8 +7,8 @@ use std::collections::BTreeMap;
 
 use crate::order::Refusal;
 use crate::record::{
-    Claim, ClaimPhase, DatastoreKind, DatastoreRecord, Finished, Member, Protection, RECORD_FORMAT,
-    Record,
+    Automatic, Claim, ClaimPhase, DatastoreKind, DatastoreRecord, Finished, Member, Protection,
+    RECORD_FORMAT, Record,
 };
 use crate::words::{
     DatastoreName, Epoch, Lineage, Lsn, NodeId, OperationId, Revision, StackName, SyncName,
@@ -64,6 +64,8 @@ pub enum Change {
         /// New floors.
         floors: BTreeMap<NodeId, Lsn>,
     },
+    /// A person says whether the writer may be moved without being asked.
+    Arm(Automatic),
     /// A Redis datastore holds data from now on.
     Born {
         /// Which datastore.
@@ -77,6 +79,7 @@ pub fn first_record(
     shape: &Shape,
     lineage: Lineage,
     driver: String,
+    automatic: Automatic,
     wall: WallMillis,
 ) -> Record {
     let datastores = shape
@@ -109,6 +112,7 @@ pub fn first_record(
         datastores,
         driver,
         held: BTreeMap::new(),
+        automatic,
         claim: None,
         finished: None,
     }
@@ -170,6 +174,7 @@ pub fn apply(record: &Record, change: &Change, wall: WallMillis) -> Result<Recor
                 }
             }
         }
+        Change::Arm(automatic) => next.automatic = automatic.clone(),
         Change::Born { datastore } => {
             let datastore = datastore_of(&mut next, datastore)?;
             datastore.memberships = datastore.memberships.max(1);

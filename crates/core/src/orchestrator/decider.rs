@@ -2,7 +2,8 @@
 //! first row that matches decides. The row's id and sentence are in the journal and the log, so
 //! "why did it (not) act?" can always be answered.
 //!
-//! Automatic change of the writer is not here: this table repairs what the record already says.
+//! Automatic change of the writer is in `automatic.rs`: this table repairs what the record already
+//! says.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -17,7 +18,7 @@ use super::activity::Ended;
 use super::change::Change;
 use super::input::{Consent, Now};
 use super::output::Effect;
-use super::requests::FENCED;
+use super::requests::{Beginning, FENCED};
 use super::{Orchestrator, Wanted};
 
 /// One row.
@@ -393,19 +394,18 @@ impl Orchestrator {
             if waits {
                 continue;
             }
-            let node = NodeId::new(name.clone(), region);
-            let id = now.fresh.clone();
-            self.start(
-                now,
-                id,
+            let beginning = Beginning {
+                id: now.fresh.clone(),
                 kind,
-                record.writer.clone(),
-                Some(node),
-                Consent::None,
-                &format!("decider row {}", row.id),
-                row.sentence,
-                out,
-            );
+                target: record.writer.clone(),
+                node: Some(NodeId::new(name.clone(), region)),
+                consent: Consent::None,
+                by: format!("decider row {}", row.id),
+                reason: row.sentence.to_owned(),
+                cause: None,
+                arming: None,
+            };
+            self.start(now, beginning, out);
             // One fresh id per input: the other datastores follow at the next one.
             return;
         }

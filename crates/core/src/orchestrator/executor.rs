@@ -201,6 +201,10 @@ impl Orchestrator {
             };
             state.progress = Progress::Settled { from, to: now.moment, verdict: verdict.clone() };
         }
+        if key.step == Step::HealthCheck && verdict.is_good() {
+            // The check may have waited, and a standby joined meanwhile.
+            activity.facts = self.facts_of_move(&activity.from, &activity.target);
+        }
         if !verdict.is_good() {
             self.trouble(now, &mut activity, key, &verdict, out);
         } else if let (Verdict::Done { .. }, Some(name)) = (&verdict, &key.datastore) {
@@ -363,6 +367,9 @@ impl Orchestrator {
         }
         if settled {
             let activity = self.activities.remove(id);
+            if let Some(cause) = activity.as_ref().and_then(|activity| activity.cause) {
+                self.note_automatic(now, cause, &ended);
+            }
             if let Some(name) =
                 activity.and_then(|activity| activity.node).map(|node| node.datastore().clone())
             {
@@ -433,6 +440,8 @@ impl Activity {
                 (true, false) => Consent::AcceptLoss,
                 (false, _) => Consent::None,
             },
+            cause: None,
+            arming: None,
             accepted: now.moment,
             accepted_wall: claim.accepted,
             phase: claim.phase,

@@ -1,8 +1,10 @@
 //! Everything that can happen to an orchestrator.
 
-use crate::observe::AgentReport;
+use std::time::Duration;
+
+use crate::observe::{AgentReport, Knock};
 use crate::order::Outcome;
-use crate::record::Record;
+use crate::record::{AutomaticMode, Record};
 use crate::steps::StepKey;
 use crate::words::{DatastoreName, Moment, NodeId, OperationId, Region, Stamp, WallMillis};
 
@@ -48,6 +50,13 @@ pub enum Input {
     },
     /// Somebody asks for an operation.
     Asked(Request),
+    /// A fresh connection from here to a data server came to an end.
+    Knocked {
+        /// Of which node.
+        node: NodeId,
+        /// What it came to.
+        knock: Knock,
+    },
     /// Time passed.
     Tick,
 }
@@ -96,6 +105,13 @@ pub enum Asked {
     Rebuild {
         /// Which node.
         node: NodeId,
+    },
+    /// Say whether the writer may be moved without being asked.
+    Arm {
+        /// What is to hold.
+        mode: AutomaticMode,
+        /// For how long; after that, what held before.
+        lasting: Option<Duration>,
     },
     /// Record a single copy and let commits go on without the lost standby.
     Expose {

@@ -11,6 +11,7 @@
 //! a change of the record is under way. The core asks for one change at a time.
 
 mod activity;
+mod automatic;
 mod change;
 mod decider;
 mod executor;
@@ -18,25 +19,32 @@ mod input;
 mod lag;
 mod orders;
 mod output;
+mod reach;
 mod requests;
 mod seen;
 mod settings;
 
 use std::collections::{BTreeMap, VecDeque};
 
+use crate::observe::MovePolicy;
 use crate::order::Order;
 use crate::record::{ClaimPhase, Record};
 use crate::steps::StepKey;
 use crate::words::{DatastoreName, Moment, NodeId, OperationId, Revision, Stamp, StepNumber};
 
+use automatic::Watch;
+use reach::Reaches;
+
 pub use activity::{
     Activity, Ended, Facts, Progress, Sent, StepState, Verdict, back_plan, forward_plan, plan,
 };
+pub use automatic::{AUTOMATIC, AutomaticRow, Cause, Doubt, NearMiss, Reaction, Word};
 pub use change::{Change, apply, first_record};
 pub use decider::{DECIDER, DeciderRow, Decision};
 pub use input::{Asked, Consent, Input, Now, Request, StoreAnswer};
 pub use lag::Lag;
 pub use output::{Effect, Note, Noted};
+pub use reach::Sight;
 pub use seen::{Answering, RegionSeen, Seen};
 pub use settings::{Limits, Settings};
 
@@ -57,6 +65,8 @@ pub struct Orchestrator {
     not_following_since: BTreeMap<NodeId, Moment>,
     floors_at: Moment,
     explained: BTreeMap<String, &'static str>,
+    reach: Reaches,
+    watch: Watch,
 }
 
 /// A change of the record that waits its turn.
@@ -98,6 +108,8 @@ impl Orchestrator {
             not_following_since: BTreeMap::new(),
             floors_at: Moment::ZERO,
             explained: BTreeMap::new(),
+            reach: Reaches::default(),
+            watch: Watch::default(),
         }
     }
 
@@ -152,11 +164,15 @@ impl Orchestrator {
                 self.outcome(now, &operation, &key, &stamp, outcome, &mut out);
             }
             Input::Asked(request) => self.asked(now, request, &mut out),
+            Input::Knocked { node, knock } => self.reach.knocked(now.moment, node, knock),
             Input::Tick => {}
         }
         if self.is_driving() {
             self.advance_all(now, &mut out);
-            self.decide(now, &mut out);
+            // One fresh id per input: a repair waits for the next.
+            if !self.watch_writer(now, &mut out) {
+                self.decide(now, &mut out);
+            }
             self.raise_floors(now);
             self.advance_all(now, &mut out);
         }
@@ -265,6 +281,7 @@ impl Orchestrator {
             | Change::Join { .. }
             | Change::Leave { .. }
             | Change::Floors { .. }
+            | Change::Arm(_)
             | Change::Born { .. } => {}
         }
         self.settle(now, &operation, &key, Verdict::Done { learnt: None }, out);
@@ -343,6 +360,7 @@ impl Orchestrator {
         seen.report = Some((report, now.moment));
         self.note_flushed(now);
         self.note_following(now);
+        self.note_living();
     }
 
     /// The stamp of the next command.

@@ -43,6 +43,7 @@ impl Orchestrator {
         match step {
             Step::HealthCheck => match self.health_check(now, activity) {
                 Ok(()) => done(),
+                Err(refusal) if self.is_early(now, activity, &refusal) => Begin::NotYet,
                 Err(refusal) => Begin::Settle(Verdict::Refused { refusal }),
             },
             Step::Claim => Begin::Change(Change::Claim(self.claim(activity))),
@@ -61,6 +62,10 @@ impl Orchestrator {
                 }
             }
             Step::RecordAbort => Begin::Change(Change::Abort { operation }),
+            Step::RecordArm => match &activity.arming {
+                Some(automatic) => Begin::Change(Change::Arm(automatic.clone())),
+                None => skip("nothing was said of automatic moves"),
+            },
             Step::Checkpoint
             | Step::Vote
             | Step::Drain
@@ -112,6 +117,9 @@ impl Orchestrator {
             limit,
         };
         match step {
+            Step::Checkpoint if activity.cause.is_some() => {
+                skip("clients wait already: a writer is dead")
+            }
             Step::Checkpoint => self.order_to_old(now, activity, name, |node| {
                 send(node, Order::PostgresCheckpoint, limits.checkpoint)
             }),
@@ -318,6 +326,7 @@ impl Orchestrator {
             | Step::Swap
             | Step::Route
             | Step::Finish
+            | Step::RecordArm
             | Step::RecordAbort => skip("this step belongs to the stack"),
         }
     }
@@ -336,6 +345,22 @@ impl Orchestrator {
             target: &activity.target,
             consent: activity.consent,
         })
+    }
+
+    /// Whether a refusal may rest on what was so before the question. A region that has just died
+    /// is first seen as a broken Redis link beside an agent that seems to answer: nothing is
+    /// refused on that before every agent has reported again or counts as silent.
+    fn is_early(&self, now: &Now, activity: &Activity, refusal: &Refusal) -> bool {
+        let silence = self.settings.limits.silence;
+        if now.moment.since(activity.accepted) > silence {
+            return false;
+        }
+        let reports_from_before = self.settings.shape.regions.iter().any(|region| {
+            let reported = self.seen.region(region).and_then(|seen| seen.report.as_ref());
+            self.seen.agent_silent(region, now.moment, silence).is_none()
+                && reported.is_none_or(|(_, at)| *at <= activity.accepted)
+        });
+        reports_from_before || refusal.code == readiness::REDIS_NOT_READY
     }
 
     fn claim(&self, activity: &Activity) -> Claim {

@@ -7,6 +7,7 @@ use crate::steps::StepKey;
 use crate::words::{Epoch, Heard, NodeId, OperationId, Region, WallMillis};
 
 use super::activity::{Activity, Ended};
+use super::automatic::NearMiss;
 
 /// One effect.
 #[derive(Debug, Clone, PartialEq)]
@@ -50,6 +51,8 @@ pub enum Effect {
         /// Where it wanted to go.
         target: Option<Region>,
     },
+    /// The writer was found dead, or nearly, and was not moved: a row held it back.
+    HeldBack(NearMiss),
     /// A table row explains why something is, or is not, being done. Emitted when it changes.
     Explain {
         /// The row's stable id.

@@ -5,14 +5,31 @@ use std::collections::BTreeMap;
 use crate::observe::RedisView;
 use crate::order::Refusal;
 use crate::readiness::{Level, Question, judge};
-use crate::record::{ClaimPhase, OperationKind, Record};
-use crate::words::{DatastoreName, NodeId, OperationId, Region};
+use crate::record::{
+    Automatic, AutomaticMode, ClaimPhase, DatastoreRecord, OperationKind, Record, Until,
+};
+use crate::words::{DatastoreName, NodeId, OperationId, Region, WallMillis};
 
 use super::Orchestrator;
 use super::activity::{Activity, Facts, plan};
+use super::automatic::Cause;
 use super::input::{Asked, Consent, Now, Request};
 use super::output::{Effect, Noted};
 use super::seen::Answering;
+
+/// What an operation begins with.
+pub(super) struct Beginning {
+    pub(super) id: OperationId,
+    pub(super) kind: OperationKind,
+    pub(super) target: Region,
+    pub(super) node: Option<NodeId>,
+    pub(super) consent: Consent,
+    pub(super) by: String,
+    pub(super) reason: String,
+    /// Why the writer counts as dead, where nobody asked.
+    pub(super) cause: Option<Cause>,
+    pub(super) arming: Option<Automatic>,
+}
 
 /// `min-replicas-to-write` at and above which a master counts as fenced.
 pub(super) const FENCED: u64 = 99;
@@ -21,13 +38,25 @@ impl Orchestrator {
     pub(super) fn asked(&mut self, now: &Now, request: Request, out: &mut Vec<Effect>) {
         let target = match &request.what {
             Asked::Move { target, .. } => Some(target.clone()),
-            Asked::Rebuild { .. } | Asked::Expose { .. } => None,
+            Asked::Rebuild { .. } | Asked::Expose { .. } | Asked::Arm { .. } => None,
         };
         let id = request.id.clone();
         match self.accept(now, &request) {
             Ok((kind, node, consent)) => {
                 let target = target.unwrap_or_else(|| self.writer());
-                self.start(now, id, kind, target, node, consent, &request.by, &request.reason, out);
+                let arming = self.arming(now, &request);
+                let beginning = Beginning {
+                    id,
+                    kind,
+                    target,
+                    node,
+                    consent,
+                    by: request.by,
+                    reason: request.reason,
+                    cause: None,
+                    arming,
+                };
+                self.start(now, beginning, out);
             }
             Err(refusal) => out.push(Effect::Refused { id, refusal, target }),
         }
@@ -92,6 +121,10 @@ impl Orchestrator {
                 self.writer_answers(now, record, node.datastore())?;
                 Ok((OperationKind::Rebuild, Some(node.clone()), Consent::None))
             }
+            Asked::Arm { .. } => {
+                self.stack_is_free(record)?;
+                Ok((OperationKind::Arm, None, Consent::None))
+            }
             Asked::Expose { datastore } => {
                 self.stack_is_free(record)?;
                 self.datastore_is_free(datastore)?;
@@ -100,6 +133,28 @@ impl Orchestrator {
                 Ok((OperationKind::Leave, Some(node), Consent::None))
             }
         }
+    }
+
+    /// What the record is to say of automatic moves. What was set for a while gives way to what
+    /// held without it.
+    fn arming(&self, now: &Now, request: &Request) -> Option<Automatic> {
+        let Asked::Arm { mode, lasting } = &request.what else { return None };
+        let before = self.record.as_ref().map(|record| &record.automatic);
+        let held = before.map_or(AutomaticMode::Observe, |before| match &before.until {
+            Some(until) => until.then,
+            None => before.mode,
+        });
+        let until = lasting.map(|lasting| Until {
+            at: WallMillis(now.wall.0.saturating_add(lasting.as_millis() as i64)),
+            then: held,
+        });
+        Some(Automatic {
+            mode: *mode,
+            by: request.by.clone(),
+            at: now.wall,
+            reason: request.reason.clone(),
+            until,
+        })
     }
 
     /// The member that would leave; refused where it is healthy, since it would join again at once.
@@ -198,34 +253,13 @@ impl Orchestrator {
     }
 
     /// Begin an operation.
-    #[expect(clippy::too_many_arguments, reason = "each is a field of the operation")]
-    pub(super) fn start(
-        &mut self,
-        now: &Now,
-        id: OperationId,
-        kind: OperationKind,
-        target: Region,
-        node: Option<NodeId>,
-        consent: Consent,
-        by: &str,
-        reason: &str,
-        out: &mut Vec<Effect>,
-    ) {
+    pub(super) fn start(&mut self, now: &Now, beginning: Beginning, out: &mut Vec<Effect>) {
+        let Beginning { id, kind, target, node, consent, by, reason, cause, arming } = beginning;
         let from = self.writer();
-        let mut facts: BTreeMap<DatastoreName, Facts> = BTreeMap::new();
-        if let (Some(record), true) = (&self.record, kind.moves_writer()) {
-            for (name, datastore) in &record.datastores {
-                let old = NodeId::new(name.clone(), from.clone());
-                let new = NodeId::new(name.clone(), target.clone());
-                let fact = facts.entry(name.clone()).or_default();
-                fact.member = datastore.takeover.get(&new).cloned();
-                fact.min_replicas_before = self
-                    .seen
-                    .redis(&old)
-                    .and_then(|view: &RedisView| view.min_replicas_to_write)
-                    .map(|value| if value >= FENCED { 0 } else { value });
-            }
-        }
+        let facts = match kind.moves_writer() {
+            true => self.facts_of_move(&from, &target),
+            false => BTreeMap::new(),
+        };
         let accepted_risks = self.accepted_risks(now, &target, consent);
         let keys = plan(&self.settings.shape, kind, node.as_ref());
         let activity = Activity {
@@ -234,9 +268,11 @@ impl Orchestrator {
             from,
             target,
             node,
-            by: by.to_owned(),
-            reason: reason.to_owned(),
+            by: by.clone(),
+            reason,
             consent,
+            cause,
+            arming,
             accepted: now.moment,
             accepted_wall: now.wall,
             phase: ClaimPhase::Before,
@@ -249,8 +285,31 @@ impl Orchestrator {
             answered: false,
         };
         out.push(Effect::Began(Box::new(activity.clone())));
-        out.push(activity.note(now, None, None, Noted::Accepted { kind, by: by.to_owned() }));
+        out.push(activity.note(now, None, None, Noted::Accepted { kind, by }));
         self.activities.insert(id, activity);
+    }
+
+    /// What a move relies on of the record, and puts back if it is undone, as it is now.
+    pub(super) fn facts_of_move(
+        &self,
+        from: &Region,
+        target: &Region,
+    ) -> BTreeMap<DatastoreName, Facts> {
+        let Some(record) = &self.record else { return BTreeMap::new() };
+        let of = |name: &DatastoreName, datastore: &DatastoreRecord| {
+            let old = NodeId::new(name.clone(), from.clone());
+            let new = NodeId::new(name.clone(), target.clone());
+            Facts {
+                member: datastore.takeover.get(&new).cloned(),
+                min_replicas_before: self
+                    .seen
+                    .redis(&old)
+                    .and_then(|view: &RedisView| view.min_replicas_to_write)
+                    .map(|value| if value >= FENCED { 0 } else { value }),
+                ..Facts::default()
+            }
+        };
+        record.datastores.iter().map(|(name, it)| (name.clone(), of(name, it))).collect()
     }
 
     /// The findings that would have refused the move without the operator's consent.

@@ -45,6 +45,8 @@ pub struct Limits {
     pub stall: Duration,
     /// How often the floors of members are raised (P3).
     pub floors: Duration,
+    /// How long after an automatic move no other is made for the same cause.
+    pub cool_down: Duration,
     /// Free space below which a target is refused, in bytes.
     pub disk_free_least: u64,
     /// WAL received and not replayed above which a commanded switch is refused, in bytes.

@@ -17,11 +17,13 @@ mod sessions;
 mod slots;
 mod versions;
 
+pub(crate) use redis_replica::CODE as REDIS_NOT_READY;
+
 use std::fmt;
 
 use serde::{Deserialize, Serialize};
 
-use crate::observe::{MovePolicy, NodeView, PostgresView, RedisView};
+use crate::observe::{MovePolicy, NodeView, PostgresView, ProcessState, RedisView};
 use crate::orchestrator::{Consent, Lag, Seen, Settings};
 use crate::order::Refusal;
 use crate::record::{DatastoreKind, Record};
@@ -77,6 +79,22 @@ impl Question<'_> {
         match self.view(node)? {
             NodeView::Redis(view) => Some(view),
             NodeView::Postgres(_) => None,
+        }
+    }
+
+    /// Whether the writer's server of a datastore works, as its agent says. Where it does not,
+    /// nothing that only makes a move slower stands in the way.
+    pub fn writer_serves(&self, datastore: &DatastoreName) -> bool {
+        match self.view(&self.old_node(datastore)) {
+            Some(NodeView::Redis(view)) => view.process == ProcessState::Running,
+            Some(NodeView::Postgres(view)) => {
+                let hangs = view.commits.as_ref().is_some_and(|probe| {
+                    let failing = probe.kept_failing_ms.min(probe.fresh_failing_ms);
+                    u128::from(failing) >= self.settings.limits.silence.as_millis()
+                });
+                view.process == ProcessState::Running && !hangs
+            }
+            None => false,
         }
     }
 
@@ -175,7 +193,9 @@ pub fn judge(question: &Question) -> Vec<Finding> {
 /// Whether a move may begin. A datastore that only follows does not hold it up when the old side
 /// is gone; when nothing is urgent, it does.
 pub fn may_move(question: &Question) -> Result<(), Refusal> {
-    let urgent = !question.old_agent_answers();
+    let urgent = question.settings.shape.datastores.iter().any(|(name, datastore)| {
+        datastore.policy == MovePolicy::Required && !question.writer_serves(name)
+    });
     for finding in judge(question) {
         if finding.level != Level::Fail {
             continue;

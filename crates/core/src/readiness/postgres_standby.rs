@@ -32,7 +32,7 @@ pub fn check(question: &Question, name: &DatastoreName) -> Vec<Finding> {
     let backlog = match (view.flushed, view.replayed) {
         (Some(flushed), Some(replayed)) => {
             let bytes = flushed.ahead_of(replayed);
-            let level = if bytes > most && question.old_agent_answers() {
+            let level = if bytes > most && question.writer_serves(name) {
                 Level::Fail
             } else {
                 Level::Pass

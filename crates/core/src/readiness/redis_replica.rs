@@ -5,7 +5,8 @@ use crate::words::DatastoreName;
 
 use super::{Finding, Level, Question};
 
-const CODE: &str = "redis-not-ready";
+/// Also said of a link that has only just broken.
+pub const CODE: &str = "redis-not-ready";
 
 pub fn check(question: &Question, name: &DatastoreName) -> Finding {
     let node = question.new_node(name);

@@ -108,6 +108,8 @@ steps! {
     Number = "number",
     /// The record notes that the datastore has been started once.
     RecordBorn = "record-born",
+    /// The record notes whether the writer may be moved without being asked.
+    RecordArm = "record-arm",
     /// The member is taken out of the takeover set.
     RecordLeave = "record-leave",
     /// The primary waits for nobody any more.

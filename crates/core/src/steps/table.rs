@@ -343,6 +343,14 @@ pub const TABLE: &[StepRow] = &[
         None,
         "the record notes that this datastore holds data from now on",
     ),
+    stack(
+        Step::RecordArm,
+        Side::Record,
+        &[],
+        Trouble::GiveUp,
+        None,
+        "the record notes whether the writer may be moved without being asked",
+    ),
     postgres(
         Step::RecordLeave,
         Side::Record,

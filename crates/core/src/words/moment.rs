@@ -39,7 +39,7 @@ impl Moment {
 }
 
 /// Wall-clock time in milliseconds since 1970-01-01 UTC. For people and history only: no decision
-/// compares two of them.
+/// compares two of them, but for the end of what a person set for a while.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default, Serialize, Deserialize)]
 #[serde(transparent)]
 pub struct WallMillis(pub i64);

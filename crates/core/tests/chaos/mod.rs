@@ -16,7 +16,7 @@ use tier0_core::agent::{Judgement, Obeyed, hear, heard_in, judge};
 use tier0_core::observe::{AgentReport, NodeReport};
 use tier0_core::orchestrator::*;
 use tier0_core::order::{Command, Outcome};
-use tier0_core::record::{ClaimPhase, DatastoreKind, Record};
+use tier0_core::record::{Automatic, AutomaticMode, ClaimPhase, DatastoreKind, Record};
 use tier0_core::steps::{Step, StepKey};
 use tier0_core::words::*;
 
@@ -194,6 +194,7 @@ impl Chaos {
             &settings.shape,
             "11111111-0000".parse().unwrap(),
             "nobody".to_owned(),
+            Automatic { mode: AutomaticMode::Off, ..Automatic::default() },
             WallMillis(0),
         );
         let mut servers = BTreeMap::new();
@@ -353,6 +354,7 @@ impl Chaos {
             }
             Effect::Send { operation, key, command } => self.send(operation, key, command),
             Effect::Ended { activity, ended } => self.ended(&activity, &ended),
+            Effect::HeldBack(near_miss) => self.say(near_miss.sentence),
             Effect::Refused { refusal, .. } => {
                 self.say(format!("refused {}", refusal.code));
                 self.counts.moves_refused += 1;
@@ -636,6 +638,7 @@ impl Chaos {
             sequence,
             heard,
             nodes,
+            peers: BTreeMap::new(),
             refusing: None,
         };
         let mut wait = self.random.between(100, 3 * MS);

@@ -69,6 +69,7 @@ impl Chaos {
             settings: BTreeMap::new(),
             version: Some(150_018),
             archive: None,
+            commits: None,
             error: None,
         }
     }

@@ -5,6 +5,8 @@
 //! other. The simulator proper, with networks and crashes at every point, is another crate.
 #![allow(dead_code, clippy::unwrap_used, missing_docs)]
 
+mod sight;
+
 use std::collections::{BTreeMap, VecDeque};
 use std::time::Duration;
 
@@ -12,7 +14,7 @@ use tier0_core::agent::{Judgement, Obeyed, hear, heard_in, judge};
 use tier0_core::observe::*;
 use tier0_core::orchestrator::*;
 use tier0_core::order::{Command, Fact, Order, Outcome, Refusal};
-use tier0_core::record::{DatastoreKind, Record};
+use tier0_core::record::{Automatic, AutomaticMode, DatastoreKind, Record};
 use tier0_core::steps::{Step, StepKey};
 use tier0_core::words::*;
 
@@ -30,7 +32,16 @@ pub fn settings(postgres: usize, redis: usize) -> Settings {
         let addresses = [("region1", 1), ("region2", 2)]
             .map(|(region_name, site)| (region(region_name), format!("127.0.{site}.1:1")))
             .into();
-        let shape = DatastoreShape { kind, policy, addresses, announce: Announce::Vote };
+        let shape = DatastoreShape {
+            kind,
+            policy,
+            addresses,
+            announce: Announce::Vote,
+            on_process_death: match kind {
+                DatastoreKind::Postgres => OnProcessDeath::Failover,
+                DatastoreKind::Redis => OnProcessDeath::Restart,
+            },
+        };
         datastores.insert(name.parse().unwrap(), shape);
     };
     for number in 1..=postgres {
@@ -55,6 +66,7 @@ pub fn settings(postgres: usize, redis: usize) -> Settings {
             follow: ms(60_000),
             command: ms(2000),
             silence: ms(1000),
+            cool_down: ms(60_000),
             stall: ms(1000),
             floors: ms(1000),
             disk_free_least: 64_000_000,
@@ -77,6 +89,8 @@ pub struct Server {
     pub min_replicas: u64,
     pub promotions: u32,
     pub canary: bool,
+    pub stuck_for_ms: u64,
+    pub answered_at: u64,
 }
 
 /// What a test makes of a command instead of obeying it.
@@ -97,6 +111,10 @@ pub struct World {
     pub lose_swaps: bool,
     pub stop_at: Option<Step>,
     pub stopped_core: bool,
+    pub dark: Option<Region>,
+    pub blind: bool,
+    pub pair_cut: bool,
+    pub near_misses: Vec<NearMiss>,
 }
 
 #[derive(Debug, Clone, Default)]
@@ -109,13 +127,19 @@ pub struct AgentModel {
 
 impl World {
     pub fn new(postgres: usize, redis: usize) -> World {
-        let settings = settings(postgres, redis);
+        World::new_with(postgres, redis, |_| {})
+    }
+
+    pub fn new_with(postgres: usize, redis: usize, change: impl FnOnce(&mut Settings)) -> World {
+        let mut settings = settings(postgres, redis);
+        change(&mut settings);
         let lineage: Lineage = "11111111-0000".parse().unwrap();
         let stored = first_record(
             settings.stack.clone(),
             &settings.shape,
             lineage,
             "nobody".to_owned(),
+            Automatic { mode: AutomaticMode::Off, ..Automatic::default() },
             WallMillis(0),
         );
         let mut servers = BTreeMap::new();
@@ -139,6 +163,8 @@ impl World {
                     min_replicas: 99,
                     promotions: 0,
                     canary: false,
+                    stuck_for_ms: 0,
+                    answered_at: 0,
                 };
                 servers.insert(NodeId::new(name.clone(), place.clone()), server);
             }
@@ -165,6 +191,10 @@ impl World {
             lose_swaps: false,
             stop_at: None,
             stopped_core: false,
+            dark: None,
+            blind: false,
+            pair_cut: false,
+            near_misses: Vec::new(),
         };
         world.queue.push_back(Input::Loaded(stored));
         world
@@ -233,6 +263,7 @@ impl World {
             self.drain();
             self.now += 10_000;
             if (self.now / 10_000).is_multiple_of(10) {
+                self.knock_at_all();
                 self.poll();
             }
             self.queue.push_back(Input::Tick);
@@ -248,6 +279,12 @@ impl World {
         self.stop_at = None;
         self.stopped_core = false;
         self.poll();
+    }
+
+    /// One agent reports before the others are asked again.
+    pub fn hear_from(&mut self, name: &str) {
+        let input = self.report(&region(name));
+        self.queue.push_back(input);
     }
 
     fn poll(&mut self) {
@@ -282,88 +319,9 @@ impl World {
             sequence,
             heard,
             nodes,
+            peers: self.peers_of(place),
             refusing: None,
         })
-    }
-
-    fn view(&self, id: &NodeId) -> NodeView {
-        let server = &self.servers[id];
-        let running = server.process == ProcessState::Running;
-        match server.kind {
-            DatastoreKind::Postgres => NodeView::Postgres(PostgresView {
-                process: server.process,
-                role: running.then_some(if server.primary {
-                    PostgresRole::Primary
-                } else {
-                    PostgresRole::Standby
-                }),
-                system: Some(SystemId("7".to_owned())),
-                timeline: Some(Timeline(server.timeline)),
-                flushed: Some(Lsn::from_bytes(server.written)),
-                replayed: Some(Lsn::from_bytes(server.written)),
-                sync_names: running.then(|| server.names.clone()),
-                followers: self
-                    .servers
-                    .values()
-                    .filter(|other| {
-                        other.follows.as_ref() == Some(id)
-                            && other.process == ProcessState::Running
-                            && running
-                    })
-                    .filter_map(|other| {
-                        Some(PostgresFollower {
-                            name: other.streaming_as.clone()?,
-                            state: "streaming".to_owned(),
-                            sync_state: "sync".to_owned(),
-                            flushed: Some(Lsn::from_bytes(other.written)),
-                            replayed: Some(Lsn::from_bytes(other.written)),
-                        })
-                    })
-                    .collect(),
-                streaming_as: server.streaming_as.clone(),
-                clients_admitted: server.admitted,
-                shut_down_cleanly: None,
-                sessions: 0,
-                longest_transaction_ms: None,
-                retained_wal: 0,
-                archive: None,
-                slots: BTreeMap::new(),
-                disk_free: Some(10_000_000_000),
-                settings: BTreeMap::new(),
-                version: Some(150_018),
-                error: None,
-            }),
-            DatastoreKind::Redis => NodeView::Redis(RedisView {
-                process: server.process,
-                role: running.then_some(if server.primary {
-                    RedisRole::Master
-                } else {
-                    RedisRole::Replica
-                }),
-                replication: Some(ReplicationId(format!("r{}", server.timeline))),
-                offset: Some(server.written),
-                second: None,
-                master: server.follows.as_ref().map(|follows| {
-                    let shape = &self.core.settings().shape.datastores[follows.datastore()];
-                    shape.addresses[follows.region()].clone()
-                }),
-                link_up: server
-                    .follows
-                    .as_ref()
-                    .is_some_and(|follows| self.servers[follows].process == ProcessState::Running),
-                loading: false,
-                keys: 1,
-                min_replicas_to_write: Some(server.min_replicas),
-                evicted_keys: 0,
-                replicas: 1,
-                used_memory: 0,
-                maxmemory: 0,
-                sentinels: BTreeMap::new(),
-                disk_free: Some(10_000_000_000),
-                version: None,
-                error: None,
-            }),
-        }
     }
 
     pub fn drain(&mut self) {
@@ -421,6 +379,7 @@ impl World {
                 self.queue.push_back(input);
             }
             Effect::Ended { activity, ended } => self.ended.push((*activity, ended)),
+            Effect::HeldBack(near_miss) => self.near_misses.push(near_miss),
             Effect::Refused { id, refusal, .. } => self.refused.push((id, refusal)),
             Effect::Explain { row, subject, .. } => self.log.push(format!("row {row} {subject}")),
             Effect::Note(_) | Effect::Began(_) => {}
@@ -576,7 +535,7 @@ impl World {
                 Outcome::done()
             }
             Order::RedisAskMaster { master } => {
-                if self.servers[master].process == ProcessState::Running {
+                if self.knock(master) == Knock::Answered {
                     let refusal = Refusal::new("redis-master-lives", "it answers");
                     Outcome::Refused { refusal }
                 } else {

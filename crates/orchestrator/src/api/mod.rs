@@ -46,7 +46,8 @@ pub fn router(shared: Arc<Shared>) -> Router {
     let operations = Router::new()
         .route("/failover/{region}", post(operate::failover))
         .route("/rebuild/{node}", post(operate::rebuild))
-        .route("/expose/{datastore}", post(operate::expose));
+        .route("/expose/{datastore}", post(operate::expose))
+        .route("/automatic", post(operate::automatic));
     Router::new()
         .merge(reads)
         .merge(operations)
@@ -78,7 +79,8 @@ pub fn router(shared: Arc<Shared>) -> Router {
         read::openapi,
         operate::failover,
         operate::rebuild,
-        operate::expose
+        operate::expose,
+        operate::automatic
     ),
     modifiers(&Bearer)
 )]

@@ -11,7 +11,7 @@ use axum::http::{HeaderMap, StatusCode};
 use axum::response::{IntoResponse, Response};
 use tier0_core::orchestrator::{Asked, Consent, Request};
 use tier0_core::words::{DatastoreName, NodeId, OperationId, Region};
-use tier0_wire::{OperationBody, Problem, RequestBody};
+use tier0_wire::{AutomaticBody, OperationBody, Problem, RequestBody};
 
 use super::Shared;
 use super::access::Right;
@@ -133,25 +133,80 @@ pub async fn expose(
     run(shared, headers, request, Asked::Expose { datastore }).await
 }
 
-fn read_body(body: Result<Bytes, BytesRejection>) -> Result<RequestBody, Refused> {
+/// Say whether the writer may be moved without being asked.
+#[utoipa::path(
+    post, path = "/automatic", tag = "operate",
+    request_body = AutomaticBody,
+    responses(
+        (status = 200, description = "The record says so now", body = OperationBody),
+        (status = 400, description = "The body is not what is expected, or lacks a reason", body = Problem),
+        (status = 401, description = "No token, or a wrong one", body = Problem),
+        (status = 409, description = "An operation owns the stack", body = Problem),
+        (status = 413, description = "The body is too long", body = Problem),
+        (status = 500, description = "It did not succeed", body = OperationBody),
+        (status = 503, description = "The record is not known", body = Problem),
+        (status = 504, description = "It is not known how it ended", body = Problem)
+    ),
+    security(("token" = []))
+)]
+pub async fn automatic(
+    State(shared): State<Arc<Shared>>,
+    headers: HeaderMap,
+    body: Result<Bytes, BytesRejection>,
+) -> Result<Response, Refused> {
+    shared.access.demand(&headers, Right::Operate)?;
+    let body = read_bytes(body)?;
+    let asked: AutomaticBody = serde_json::from_slice(&body)
+        .map_err(|error| Refused::bad_request(format!("the body cannot be read: {error}")))?;
+    check_texts(&asked.reason, asked.requested_by.as_ref())?;
+    if asked.reason.trim().is_empty() {
+        return Err(Refused::bad_request("a reason is needed; it is shown until this is changed"));
+    }
+    let lasting = match asked.for_seconds {
+        Some(seconds) if !(1..=LASTING_MOST).contains(&seconds) => {
+            return Err(Refused::bad_request("for_seconds may be 1 to 2592000, which is 30 days"));
+        }
+        seconds => seconds.map(Duration::from_secs),
+    };
+    let request = RequestBody {
+        reason: asked.reason,
+        requested_by: asked.requested_by,
+        ..RequestBody::default()
+    };
+    run(shared, headers, request, Asked::Arm { mode: asked.mode, lasting }).await
+}
+
+/// The longest time for which a mode may be set, in seconds.
+const LASTING_MOST: u64 = 30 * 86_400;
+
+fn read_bytes(body: Result<Bytes, BytesRejection>) -> Result<Bytes, Refused> {
     let body = body.map_err(|error| match error.status() {
         StatusCode::PAYLOAD_TOO_LARGE => {
             Refused::new(error.status(), "body-too-long", "the body is longer than 64 KiB")
         }
         _ => Refused::bad_request(format!("the body cannot be read: {error}")),
     })?;
+    // Serde would also take a list, field by field, and an empty one as a body that asks for nothing.
+    let blank = body.iter().all(u8::is_ascii_whitespace);
+    if !blank && !body.trim_ascii_start().starts_with(b"{") {
+        return Err(Refused::bad_request("the body must be a JSON object"));
+    }
+    Ok(body)
+}
+
+fn read_body(body: Result<Bytes, BytesRejection>) -> Result<RequestBody, Refused> {
+    let body = read_bytes(body)?;
     if body.iter().all(u8::is_ascii_whitespace) {
         return Ok(RequestBody::default());
     }
-    // Serde would also take a list, field by field, and an empty one as a body that asks for nothing.
-    if !body.trim_ascii_start().starts_with(b"{") {
-        return Err(Refused::bad_request("the body must be a JSON object"));
-    }
     let request: RequestBody = serde_json::from_slice(&body)
         .map_err(|error| Refused::bad_request(format!("the body cannot be read: {error}")))?;
-    for (field, text) in
-        [("reason", Some(&request.reason)), ("requested_by", request.requested_by.as_ref())]
-    {
+    check_texts(&request.reason, request.requested_by.as_ref())?;
+    Ok(request)
+}
+
+fn check_texts(reason: &String, requested_by: Option<&String>) -> Result<(), Refused> {
+    for (field, text) in [("reason", Some(reason)), ("requested_by", requested_by)] {
         let text = text.map(String::as_str).unwrap_or_default();
         if text.chars().count() > 500 || text.chars().any(char::is_control) {
             return Err(Refused::bad_request(format!(
@@ -159,7 +214,7 @@ fn read_body(body: Result<Bytes, BytesRejection>) -> Result<RequestBody, Refused
             )));
         }
     }
-    Ok(request)
+    Ok(())
 }
 
 fn consent(request: &RequestBody) -> Result<Consent, Refused> {

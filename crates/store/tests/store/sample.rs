@@ -4,7 +4,8 @@ use std::collections::BTreeMap;
 
 use tier0_core::order::{Fact, Outcome};
 use tier0_core::record::{
-    DatastoreKind, DatastoreRecord, Member, OperationKind, Protection, RECORD_FORMAT, Record,
+    Automatic, DatastoreKind, DatastoreRecord, Member, OperationKind, Protection, RECORD_FORMAT,
+    Record,
 };
 use tier0_core::steps::{Step, StepKey};
 use tier0_core::words::{Epoch, OperationId, Revision, SyncName, WallMillis};
@@ -40,6 +41,7 @@ pub fn first() -> Record {
         datastores: BTreeMap::from([("db".parse().unwrap(), db)]),
         driver: "witness-1".to_owned(),
         held: BTreeMap::new(),
+        automatic: Automatic::default(),
         claim: None,
         finished: None,
     }

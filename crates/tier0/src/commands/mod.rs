@@ -1,6 +1,7 @@
 //! The commands, one file each.
 
 mod authority;
+mod automatic;
 mod check;
 mod config;
 mod explain;
@@ -27,6 +28,7 @@ pub async fn run(cli: Cli) -> anyhow::Result<ExitCode> {
         Command::History(args) => history::run(&args).await,
         Command::Explain(args) => explain::run(&args).await,
         Command::Rebuild(args) => rebuild::run(&args).await,
+        Command::Automatic(args) => automatic::run(&args).await,
         Command::Expose(args) => expose::run(&args).await,
         Command::Init(args) => init::run(&args).await,
         Command::Authority(command) => authority::run(&command).await,

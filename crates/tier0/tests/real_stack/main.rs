@@ -9,6 +9,7 @@
 mod stack;
 
 mod api;
+mod automatic;
 mod failpoints;
 mod killed_roles;
 mod lab;

@@ -53,7 +53,9 @@ impl Stack {
     /// With more arguments of `lab up`.
     pub fn up_with(arguments: &[&str]) -> Stack {
         let stack = Stack::reserve();
-        let output = stack.lab("up").args(arguments).output().unwrap();
+        // Scenarios that do not arm it command what they want.
+        let off = ["--automatic", "off"];
+        let output = stack.lab("up").args(off).args(arguments).output().unwrap();
         let said = String::from_utf8_lossy(&output.stderr).into_owned();
         assert!(output.status.success(), "lab up: {}\n{said}", output.status);
         stack
