@@ -11,13 +11,16 @@ KEEP_FLAG = $(if $(filter-out 0,$(KEEP)),--keep)
 # Every test that starts servers wants both cores of a small machine to itself.
 TEST_THREADS = $(or $(RUST_TEST_THREADS),2)
 
-.PHONY: help setup build demo demo-specification test test-long no-failpoints bench lint clean-lab
+.PHONY: help setup setup-tests build demo demo-specification test test-long no-failpoints bench lint clean-lab
 
 help: ## List these commands
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1|\2/p' Makefile | column -t -s '|'
 
 setup: ## Install missing Debian packages (as root) and check the Rust toolchain
 	@scripts/setup
+
+setup-tests:
+	@scripts/setup tests
 
 build: setup ## Build the binary
 	@$(CARGO) build --locked --bin tier0
@@ -28,11 +31,11 @@ demo: build ## Move a whole data tier there and back under traffic; KEEP=1 leave
 demo-specification: build ## The same traffic moved the specification's way, and what that loses
 	@$(TIER0) lab demo --specification $(KEEP_FLAG)
 
-test: lint build no-failpoints ## All tests, against real servers
+test: setup-tests lint build no-failpoints ## All tests, against real servers
 	@RUST_TEST_THREADS=$(TEST_THREADS) $(CARGO) test --locked --workspace --exclude tier0
 	@RUST_TEST_THREADS=1 $(CARGO) test --locked --package tier0 --features failpoints
 
-test-long: lint build no-failpoints ## The same, and what takes many minutes
+test-long: setup-tests lint build no-failpoints ## The same, and what takes many minutes
 	@TIER0_LONG=1 RUST_TEST_THREADS=$(TEST_THREADS) $(CARGO) test --locked --workspace --exclude tier0
 	@TIER0_LONG=1 RUST_TEST_THREADS=1 $(CARGO) test --locked --package tier0 --features failpoints
 

@@ -178,6 +178,10 @@ pub struct CommitProbe {
 /// What a PostgreSQL archiver did (`pg_stat_archiver`).
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ArchiveView {
+    /// Files archived since the statistics were reset.
+    pub archived: u64,
+    /// The same in bytes, each file counted as a whole segment.
+    pub archived_bytes: u64,
     /// Failures since the statistics were reset.
     pub failed: u64,
     /// How long ago the last one was, in seconds.

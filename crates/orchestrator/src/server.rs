@@ -12,7 +12,7 @@ use tier0_core::orchestrator::{Input, Limits, Orchestrator, Settings, first_reco
 use tier0_core::record::{Automatic, DatastoreKind, End, OperationKind, Record};
 use tier0_core::words::{Lineage, NodeId, Site};
 use tier0_store::{Embedded, OpenError, OperationResult, StoreHandle};
-use tier0_wire::read_token;
+use tier0_wire::{OperationBody, read_token};
 
 use crate::agents::Agents;
 use crate::api::{self, Access, Shared};
@@ -52,6 +52,9 @@ pub async fn run(
         Duration::from_millis(stack.limits.silence_ms),
     )?;
     let metrics = Arc::new(Metrics::new(env!("CARGO_PKG_VERSION")));
+    if let Some(moved) = last_move(&store).await {
+        metrics.last_move(&moved);
+    }
     let core = Orchestrator::new(core_settings(&stack), driver_name);
     let driver = Driver::start(core, store.clone(), agents, Arc::clone(&metrics))?;
     let mut knocking = tokio::task::JoinSet::new();
@@ -179,6 +182,20 @@ async fn close_unfinished(store: &StoreHandle, record: &Record) {
             tracing::error!(%error, "an unfinished operation stays open in the history");
         }
     }
+}
+
+/// The newest operation in the history that moved the writer, if one is among the newest few hundred:
+/// each move is followed by a handful of repairs.
+async fn last_move(store: &StoreHandle) -> Option<OperationBody> {
+    let operations = store.operations(500, None).await.unwrap_or_default();
+    let moved = operations.into_iter().find(|operation| {
+        let ended = matches!(
+            operation.result,
+            OperationResult::Succeeded | OperationResult::SucceededWithExceptions
+        );
+        ended && operation.kind.moves_writer()
+    })?;
+    serde_json::from_value(moved.report).ok()
 }
 
 const CLOSED_LATE: &str = "the orchestrator ended before it wrote down this end; the next one did, \

@@ -123,6 +123,8 @@ impl Server {
             "SET log_min_duration_statement = -1".to_owned(),
             format!("CREATE ROLE {replication} REPLICATION LOGIN PASSWORD {replication_password}"),
             format!("CREATE ROLE {application} LOGIN PASSWORD {application_password}"),
+            // Or `pg_stat_replication` shows it names only: the specification looks as this role.
+            format!("GRANT pg_read_all_stats TO {application}"),
             // A standby asks its new primary for the checkpoint that must precede pg_rewind.
             format!("GRANT pg_checkpoint TO {replication}"),
             // What pg_rewind reads its source with (pg_rewind's manual page, "Notes").

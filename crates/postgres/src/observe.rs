@@ -41,7 +41,8 @@ const LOOK: &str = r"SELECT json_build_object(
                 FILTER (WHERE wait_event = 'SyncRep')) * 1000)::bigint)
              FROM pg_stat_activity
              WHERE backend_type = 'client backend' AND application_name NOT LIKE 'tier0-%'),
-'archive', (SELECT json_build_object('failed', failed_count,
+'archive', (SELECT json_build_object('failed', failed_count, 'archived', archived_count,
+             'archived_bytes', archived_count * pg_size_bytes(current_setting('wal_segment_size')),
              'last_failed_seconds', extract(epoch FROM now() - last_failed_time)::bigint,
              'last_archived_seconds', extract(epoch FROM now() - last_archived_time)::bigint)
              FROM pg_stat_archiver WHERE current_setting('archive_mode') <> 'off'),

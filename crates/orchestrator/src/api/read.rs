@@ -18,6 +18,7 @@ use utoipa::IntoParams;
 
 use super::Shared;
 use super::problem::Refused;
+use crate::metrics::Snapshot;
 use crate::status;
 
 /// What the stack is at the moment.
@@ -236,9 +237,13 @@ fn check(core: &Orchestrator, now: &Now, target: Option<Region>) -> Result<Check
     )
 )]
 pub async fn metrics(State(shared): State<Arc<Shared>>) -> Response {
-    let status = shared.driver.look(status::status).await.flatten();
+    let look = |core: &Orchestrator, now: &Now| {
+        let check = check(core, now, None).ok();
+        Snapshot::of(core, now, check)
+    };
+    let snapshot = shared.driver.look(look).await.flatten();
     let kind = "application/openmetrics-text; version=1.0.0; charset=utf-8";
-    ([(header::CONTENT_TYPE, kind)], shared.metrics.text(status.as_ref())).into_response()
+    ([(header::CONTENT_TYPE, kind)], shared.metrics.text(snapshot.as_ref())).into_response()
 }
 
 /// The process answers.

@@ -14,6 +14,7 @@ mod failpoints;
 mod killed_roles;
 mod lab;
 mod lost_region;
+mod monitoring;
 mod refusals;
 mod repairs;
 mod settings;

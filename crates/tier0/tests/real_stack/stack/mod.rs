@@ -3,11 +3,13 @@
 
 mod api;
 mod processes;
+mod prometheus;
 mod stores;
 mod traffic;
 
 pub use api::{Answer, Api, Ask, Token, until};
 pub use processes::{kill, taken_off, thaw};
+pub use prometheus::{Prometheus, root};
 pub use stores::{Sentinel, acknowledged, admin, postgres, redis, writer_session};
 pub use traffic::LOSSLESS;
 

@@ -1,5 +1,9 @@
 //! What is counted and measured, in the names that the specification's queries use, and more.
+//! Numbers of single nodes are in `nodes.rs`.
 
+mod nodes;
+
+use std::collections::BTreeMap;
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicI64, AtomicU64};
 
@@ -9,9 +13,14 @@ use prometheus_client::metrics::family::Family;
 use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::metrics::histogram::{Histogram, exponential_buckets};
 use prometheus_client::registry::Registry;
-use tier0_core::orchestrator::{Activity, Ended};
+use tier0_core::orchestrator::{Activity, Ended, Now, Orchestrator};
+use tier0_core::readiness::Level;
 use tier0_core::record::AutomaticMode;
-use tier0_wire::{OperationBody, StatusBody};
+use tier0_wire::{CheckBody, OperationBody, StatusBody};
+
+use crate::status;
+
+use nodes::{NodeMetrics, SeenNode};
 
 #[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
 struct OfStep {
@@ -57,11 +66,40 @@ struct OfMode {
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct OfFinding {
+    datastore: String,
+    code: String,
+    level: String,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct OfMembers {
+    datastore: String,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
 struct OfBuild {
     version: String,
 }
 
 type Seconds = Gauge<f64, AtomicU64>;
+
+const LEVELS: [Level; 4] = [Level::Pass, Level::Warn, Level::Unknown, Level::Fail];
+
+/// The state that is shown beside the counters, as of one moment.
+pub struct Snapshot {
+    status: StatusBody,
+    check: Option<CheckBody>,
+    nodes: Vec<SeenNode>,
+}
+
+impl Snapshot {
+    /// What the core knows; `None` before the record was read. `check` is what the readiness of
+    /// the other region says.
+    pub fn of(core: &Orchestrator, now: &Now, check: Option<CheckBody>) -> Option<Self> {
+        Some(Snapshot { status: status::status(core, now)?, check, nodes: nodes::seen(core, now) })
+    }
+}
 
 /// Everything that `/metrics` shows.
 pub struct Metrics {
@@ -83,6 +121,10 @@ pub struct Metrics {
     frozen: Gauge,
     near_misses: Family<OfRow, Counter>,
     automatic: Family<OfMode, Gauge>,
+    members: Family<OfMembers, Gauge>,
+    ready: Gauge,
+    readiness: Family<OfFinding, Gauge>,
+    nodes: NodeMetrics,
 }
 
 impl Metrics {
@@ -107,6 +149,10 @@ impl Metrics {
             frozen: Gauge::default(),
             near_misses: Family::default(),
             automatic: Family::default(),
+            members: Family::default(),
+            ready: Gauge::default(),
+            readiness: Family::default(),
+            nodes: NodeMetrics::default(),
         };
         metrics.register(version);
         metrics
@@ -183,6 +229,22 @@ impl Metrics {
             "1 for what is set of automatic moves: armed, observe or off",
             self.automatic.clone(),
         );
+        registry.register(
+            "tier0_takeover_members",
+            "Nodes that are proven to hold every acknowledged write, hence may be promoted",
+            self.members.clone(),
+        );
+        registry.register(
+            "tier0_ready",
+            "1 if a commanded switch to the other region would begin now",
+            self.ready.clone(),
+        );
+        registry.register(
+            "tier0_readiness",
+            "1 for the level that a check is at, by its code; datastore is empty for the stack",
+            self.readiness.clone(),
+        );
+        self.nodes.register(&mut registry);
         let build: Family<OfBuild, Gauge> = Family::default();
         build.get_or_create(&OfBuild { version: version.to_owned() }).set(1);
         registry.register("tier0_build_info", "The build", build);
@@ -204,12 +266,20 @@ impl Metrics {
         }
         self.failovers.inc();
         self.durations.observe(body.total_failover_time);
+        self.last_move(body);
+    }
+
+    /// The newest move of the writer, also one of an earlier run: only counters begin anew.
+    pub fn last_move(&self, body: &OperationBody) {
+        self.duration.clear();
         for (step, seconds) in &body.steps {
             self.duration.get_or_create(&OfStep { step: step.clone() }).set(*seconds);
         }
         let total = OfStep { step: "total".to_owned() };
         self.duration.get_or_create(&total).set(body.total_failover_time);
-        self.last.set(jiff::Timestamp::now().as_second());
+        if let Ok(ended) = body.timestamp.parse::<jiff::Timestamp>() {
+            self.last.set(ended.as_second());
+        }
     }
 
     /// A request was refused.
@@ -223,15 +293,41 @@ impl Metrics {
     }
 
     /// The text of `/metrics`, with the state as it is now.
-    pub fn text(&self, status: Option<&StatusBody>) -> String {
-        if let Some(status) = status {
-            self.take_in(status);
-        }
+    pub fn text(&self, snapshot: Option<&Snapshot>) -> String {
+        // Held over both, so that nobody reads a family that was just cleared.
         let registry = self.registry.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+        if let Some(snapshot) = snapshot {
+            self.take_in(&snapshot.status);
+            self.take_in_check(snapshot.check.as_ref());
+            self.nodes.take_in(&snapshot.nodes);
+        }
         let mut text = String::new();
         // Writing to a String cannot fail.
         let _ = encode(&mut text, &registry);
         text
+    }
+
+    /// One series for each check and level: where a check says several things, its worst.
+    fn take_in_check(&self, check: Option<&CheckBody>) {
+        self.readiness.clear();
+        self.ready.set(i64::from(check.is_some_and(|check| check.ready)));
+        let mut worst: BTreeMap<(String, &str), Level> = BTreeMap::new();
+        for finding in check.map(|check| check.findings.as_slice()).unwrap_or_default() {
+            let datastore = finding.datastore.as_ref().map(ToString::to_string);
+            let of = (datastore.unwrap_or_default(), finding.code.as_str());
+            let level = worst.entry(of).or_insert(finding.level);
+            *level = finding.level.max(*level);
+        }
+        for ((datastore, code), at) in worst {
+            for level in LEVELS {
+                let of = OfFinding {
+                    datastore: datastore.clone(),
+                    code: code.to_owned(),
+                    level: level.to_string(),
+                };
+                self.readiness.get_or_create(&of).set(i64::from(level == at));
+            }
+        }
     }
 
     fn take_in(&self, status: &StatusBody) {
@@ -259,6 +355,8 @@ impl Metrics {
                 let of = OfDatastore { datastore: datastore.name.clone(), state: state.to_owned() };
                 self.protection.get_or_create(&of).set(i64::from(datastore.protection == state));
             }
+            let of = OfMembers { datastore: datastore.name.clone() };
+            self.members.get_or_create(&of).set(datastore.takeover.len() as i64);
             for node in &datastore.nodes {
                 let region = node.node.split('.').next_back().unwrap_or_default().to_owned();
                 let of = OfNode { datastore: datastore.name.clone(), region };
