@@ -5,7 +5,9 @@
 
 use std::collections::HashMap;
 
-use crate::stack::{RECOVERY, Sentinel, Stack, admin, redis, shared, until};
+use crate::stack::{
+    RECOVERY, Sentinel, Stack, acknowledged, admin, postgres as session, redis, shared, until,
+};
 
 /// Where a setting is looked up.
 enum At {
@@ -213,6 +215,49 @@ async fn deviations(stack: &Stack, writer: &str) -> Vec<String> {
         }));
     }
     found
+}
+
+/// Who may connect, as the server itself reads its `pg_hba.conf`: what is wrong with it.
+fn access(stack: &Stack) -> Vec<String> {
+    let sql = "SELECT concat_ws(' ', type, array_to_string(database, ','), \
+               array_to_string(user_name, ','), address, netmask, auth_method, error) \
+               FROM pg_hba_file_rules";
+    let mut found = Vec::new();
+    for region in ["region1", "region2"] {
+        let rules = admin(stack, &format!("main.{region}"), sql).unwrap();
+        for rule in &rules {
+            let words: Vec<&str> = rule.split(' ').collect();
+            let by = words.last().copied().unwrap_or_default();
+            let fits = match words.first() {
+                Some(&"local") => by == "peer",
+                // An address, never everybody.
+                Some(_) => by == "scram-sha-256" && !words.contains(&"all"),
+                None => false,
+            };
+            if !fits {
+                found.push(format!("{region}: {rule}"));
+            }
+        }
+        let has = |begin: &str| rules.iter().any(|rule| rule.starts_with(begin));
+        if !has("host replication replication_user 127.") {
+            found.push(format!("{region}: the other node may not stream: {rules:?}"));
+        }
+        if !has("host tier0_db tier0user 127.") {
+            found.push(format!("{region}: clients may not connect: {rules:?}"));
+        }
+    }
+    found
+}
+
+#[tokio::test]
+async fn access_is_as_specified_and_narrower() {
+    let stack = shared().await;
+    assert_eq!(access(&stack), Vec::<String>::new());
+    // The standby is there to be read, and takes no write.
+    let standby = session(&stack, "main.region2").await.unwrap();
+    standby.query("SELECT count(*) FROM device_telemetry", &[]).await.unwrap();
+    let refused = acknowledged(&standby, "NOT-HERE").await.unwrap_err();
+    assert!(refused.contains("read-only"), "{refused}");
 }
 
 /// Demand the table. Sentinels may take a moment to hear their quorum after a switch.

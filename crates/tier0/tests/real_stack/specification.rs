@@ -1,9 +1,10 @@
 //! The specification's four tests, against the API as it is documented: field names, seconds, and
-//! the one bound on time that a test asserts.
+//! the one bound on time that a test asserts. And its script, as it stands in `scripts`.
 
+use std::process::Command;
 use std::time::{Duration, Instant};
 
-use crate::stack::{Answer, RECOVERY, Stack, acknowledged, shared, writer_session};
+use crate::stack::{Answer, BINARY, RECOVERY, Stack, acknowledged, root, shared, writer_session};
 
 /// The fields that the specification's answer has.
 fn has_the_specified_fields(answer: &Answer, target: &str) {
@@ -85,4 +86,57 @@ async fn test_failback() {
     has_the_specified_fields(&back, "region1");
     assert_eq!(back.body["kind"], "failback");
     assert_eq!(current_region(&stack).await, "region1");
+}
+
+/// Run the specification's script, and say how it ended and what it printed.
+fn script(stack: &Stack, target: &str) -> (Option<i32>, String) {
+    let output = Command::new("bash")
+        .arg(root().join("scripts/test-complete-failover.sh"))
+        .arg(target)
+        .env("TIER0", BINARY)
+        .env("INSTANCE", stack.instance.to_string())
+        .env("DIRECTORY", &stack.directory)
+        .output()
+        .unwrap();
+    let said = String::from_utf8_lossy(&output.stdout).into_owned();
+    let errors = String::from_utf8_lossy(&output.stderr).into_owned();
+    println!("{said}{errors}");
+    (output.status.code(), said)
+}
+
+#[tokio::test]
+async fn the_script_passes_there_and_back_and_can_fail() {
+    let stack = shared().await;
+    for target in ["region2", "region1"] {
+        let (code, said) = script(&stack, target);
+        assert!(said.contains("\n✓ FAILOVER TEST PASSED\n"), "{said}");
+        assert_eq!(code, Some(0), "{said}");
+        let mut rest = said.as_str();
+        for line in [
+            "=== Tier-0 Failover Test ===",
+            "1. Pre-Failover State",
+            "streaming | sync",
+            "2. Executing Failover...",
+            "\"success\": true",
+            "Tier-0 Compliant (<5s): true",
+            "3. Post-Failover Validation",
+            target,
+            "\nf\n",
+            "4. Write Validation Test",
+            "INSERT 0 1",
+            "FAILOVER-VALIDATION",
+            "5. API Response Test",
+            "=== Test Results ===",
+            "=== Test Complete ===",
+        ] {
+            let (_, after) = rest.split_once(line).unwrap_or_else(|| panic!("{line} is missing"));
+            rest = after;
+        }
+        stack.api().protected(RECOVERY).await.unwrap();
+    }
+    // It is there already, so nothing is done, and the script says that this is no failover.
+    let (code, said) = script(&stack, "region1");
+    assert!(said.contains("✗ FAILOVER TEST FAILED"), "{said}");
+    assert!(!said.contains("PASSED"), "{said}");
+    assert_eq!(code, Some(1), "{said}");
 }
