@@ -215,7 +215,7 @@ impl NodeMetrics {
             return;
         }
         if let (Some(timeline), Some(flushed)) = (view.timeline, view.flushed) {
-            self.moved_on(node, of, timeline.to_string(), flushed.bytes());
+            self.moved_on(&node.id, of, timeline.to_string(), flushed.bytes());
         }
         if let Some(archive) = &view.archive {
             set(&self.archived_files, of, archive.archived);
@@ -244,7 +244,7 @@ impl NodeMetrics {
 
     fn redis(&self, node: &SeenNode, of: &OfNode, view: &RedisView) {
         if let Some(position) = view.position().filter(|_| !view.loading) {
-            self.moved_on(node, of, position.replication.0, position.offset);
+            self.moved_on(&node.id, of, position.replication.0, position.offset);
         }
         let mut says = BTreeMap::from([("agree", 0), ("disagree", 0), ("silent", 0)]);
         for sentinel in view.sentinels.values() {
@@ -268,13 +268,13 @@ impl NodeMetrics {
 
     /// Count what a node got since the last look, where both are of one history: positions of
     /// different ones cannot be compared, and a rewind goes back without anything being lost here.
-    fn moved_on(&self, node: &SeenNode, of: &OfNode, history: String, bytes: u64) {
+    fn moved_on(&self, id: &NodeId, of: &OfNode, history: String, bytes: u64) {
         let counter = self.replicated.get_or_create(of);
         let mut places = self.places.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(before) = places.get(&node.id).filter(|before| before.history == history) {
+        if let Some(before) = places.get(id).filter(|before| before.history == history) {
             counter.inc_by(bytes.saturating_sub(before.bytes));
         }
-        places.insert(node.id.clone(), Place { history, bytes });
+        places.insert(id.clone(), Place { history, bytes });
     }
 }
 
@@ -285,4 +285,31 @@ fn set(family: &Family<OfNode, Counter>, of: &OfNode, value: u64) {
 
 fn whole(value: u64) -> i64 {
     i64::try_from(value).unwrap_or(i64::MAX)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn bytes_count_within_one_history() {
+        let metrics = NodeMetrics::default();
+        let id: NodeId = "main.region1".parse().unwrap();
+        let of = OfNode { datastore: "main".to_owned(), region: "region1".to_owned() };
+        for (history, bytes, counted) in [
+            // What was there before the first look is not counted.
+            ("1", 1_000, 0),
+            ("1", 1_500, 500),
+            ("1", 1_500, 500),
+            // A promotion begins another history.
+            ("2", 9_000, 500),
+            ("2", 9_010, 510),
+            // A rewind goes back.
+            ("2", 8_000, 510),
+            ("2", 8_001, 511),
+        ] {
+            metrics.moved_on(&id, &of, history.to_owned(), bytes);
+            assert_eq!(metrics.replicated.get_or_create(&of).get(), counted, "{history} {bytes}");
+        }
+    }
 }
