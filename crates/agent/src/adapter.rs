@@ -84,6 +84,30 @@ impl Adapter {
         }
     }
 
+    /// Let no byte out of the server, nor in, until it is released.
+    pub fn hold(&self) -> std::io::Result<()> {
+        match self {
+            Adapter::Postgres(node) => node.hold(),
+            Adapter::Redis(node) => node.hold(),
+        }
+    }
+
+    /// Let the held server go on.
+    pub fn release(&self) -> std::io::Result<()> {
+        match self {
+            Adapter::Postgres(node) => node.release(),
+            Adapter::Redis(node) => node.release(),
+        }
+    }
+
+    /// End the held server without letting it go on.
+    pub fn end_held(&self) -> std::io::Result<()> {
+        match self {
+            Adapter::Postgres(node) => node.end_held(),
+            Adapter::Redis(node) => node.end_held(),
+        }
+    }
+
     /// Carry out an order.
     pub async fn perform(
         &self,

@@ -6,13 +6,14 @@ use std::time::{Duration, Instant};
 
 use tier0_core::agent::{Judgement, Obeyed, hear, heard_in, judge};
 use tier0_core::observe::{AgentReport, Knock, Reach};
-use tier0_core::order::{Command, Outcome, Refusal};
+use tier0_core::order::{Command, Order, Outcome, Refusal};
 use tier0_core::words::{Heard, NodeId, Region};
 use tier0_failpoint::Reached;
 use tier0_knock::Kept as Knocks;
-use tier0_wire::{CommandAnswer, PollRequest};
+use tier0_wire::{CommandAnswer, ConfirmAnswer, ConfirmRequest, PollRequest};
 use tokio::sync::{Mutex, watch};
 
+use crate::lease::{Boot, Lease, Standing};
 use crate::node::{Node, Waited};
 use crate::state::{Kept, State, StateError};
 
@@ -31,11 +32,20 @@ pub struct Desk {
     hearing: watch::Sender<Option<Heard>>,
     refusing: watch::Sender<Option<String>>,
     peers: watch::Sender<BTreeMap<NodeId, Knocks>>,
+    lease: std::sync::Mutex<Lease>,
+    /// Until when a peer may rely on this agent promoting nobody.
+    relied_on_until: std::sync::Mutex<Option<Instant>>,
 }
 
 impl Desk {
     /// A desk over a state and the nodes of a region.
-    pub fn new(region: Region, run: String, nodes: Vec<Node>, state: State) -> Self {
+    pub fn new(
+        region: Region,
+        run: String,
+        nodes: Vec<Node>,
+        state: State,
+        lease: Duration,
+    ) -> Self {
         let kept = state.kept().clone();
         Desk {
             region,
@@ -48,6 +58,8 @@ impl Desk {
             hearing: watch::Sender::new(None),
             refusing: watch::Sender::new(None),
             peers: watch::Sender::new(BTreeMap::new()),
+            lease: std::sync::Mutex::new(Lease::new(lease, Boot::now())),
+            relied_on_until: std::sync::Mutex::new(None),
         }
     }
 
@@ -92,6 +104,7 @@ impl Desk {
             self.hear_aside(news);
             let newest = self.kept.borrow().heard.as_ref() == Some(news);
             if let Some(writer) = request.writer.clone().filter(|_| newest) {
+                self.take_lease(&request, &writer);
                 self.writer.send_replace(Some((writer, Instant::now())));
             }
         }
@@ -104,6 +117,72 @@ impl Desk {
         // Running out of time is an answer too: the report says how old its views are.
         let _ = tokio::time::timeout(wait, sequence.wait_for(newer)).await;
         self.report()
+    }
+
+    fn take_lease(&self, request: &PollRequest, writer: &Region) {
+        let mut lease = lock(&self.lease);
+        lease.told(writer.clone(), request.alone);
+        if let Some(grant) = request.grant.as_ref().filter(|grant| grant.run == self.run) {
+            lease.granted(Boot::from_stamp(grant.stamp_us), Duration::from_millis(grant.lease_ms));
+        }
+    }
+
+    /// How this region stands, and how long a lease lasts.
+    pub fn standing(&self) -> (Standing, Duration) {
+        let lease = lock(&self.lease);
+        (lease.standing(&self.region, Boot::now()), lease.length())
+    }
+
+    /// The newest record heard of.
+    pub fn heard(&self) -> Option<Heard> {
+        self.kept.borrow().heard.clone()
+    }
+
+    /// Whether a server here takes writes.
+    pub fn has_a_writing_node(&self) -> bool {
+        self.nodes.values().any(|node| node.is_writing())
+    }
+
+    /// A peer confirmed what was heard, in answer to a question of this moment.
+    pub fn confirmed(&self, heard: &Heard, asked: Boot) {
+        let now_heard = self.heard();
+        let same =
+            now_heard.is_some_and(|now| now.epoch == heard.epoch && now.lineage == heard.lineage);
+        if same {
+            lock(&self.lease).confirmed(asked);
+        }
+    }
+
+    /// A peer asks whether anybody else is the writer. It may rely on the answer: nothing is
+    /// promoted here before its time has run out.
+    pub async fn confirm(&self, request: &ConfirmRequest) -> ConfirmAnswer {
+        // No command is judged meanwhile.
+        let state = self.state.lock().await;
+        let heard = state.kept().heard.as_ref();
+        let confirmed = heard
+            .is_some_and(|heard| heard.lineage == request.lineage && heard.epoch == request.epoch);
+        if confirmed {
+            let until = Instant::now() + Duration::from_millis(request.lease_ms);
+            let mut relied_on = lock(&self.relied_on_until);
+            *relied_on = Some(relied_on.map_or(until, |before| before.max(until)));
+        }
+        ConfirmAnswer { confirmed }
+    }
+
+    /// How long a command must wait for a peer that relies on this agent.
+    fn delay(&self, command: &Command) -> Duration {
+        match &command.order {
+            // A primary that was stopped relies on nothing any more.
+            Order::PostgresPromote { stopped_at: Some(_), .. } => Duration::ZERO,
+            Order::PostgresPromote { .. }
+            | Order::RedisPromote { .. }
+            | Order::RedisSentinelFailover => {
+                let until = *lock(&self.relied_on_until);
+                until
+                    .map_or(Duration::ZERO, |until| until.saturating_duration_since(Instant::now()))
+            }
+            _ => Duration::ZERO,
+        }
     }
 
     /// Everything this agent knows.
@@ -124,6 +203,7 @@ impl Desk {
             region: self.region.clone(),
             run: self.run.clone(),
             sequence: *self.sequence.borrow(),
+            stamp_us: Boot::now().stamp(),
             heard: kept.heard,
             nodes,
             peers: self.reaches(),
@@ -209,7 +289,7 @@ impl Desk {
         wait: Duration,
     ) -> CommandAnswer {
         let stamp = command.stamp.clone();
-        node.begin(command, async |outcome| outcome, async |_| {});
+        node.begin(command, Duration::ZERO, async |outcome| outcome, async |_| {});
         match node.wait(&stamp, wait).await {
             Waited::Ended(outcome) => ended(outcome),
             Waited::Running(progress) => CommandAnswer::Running { progress },
@@ -230,7 +310,8 @@ impl Desk {
             desk.keep_outcome(&after, outcome).await;
             failpoint("agent.kept", &after).await;
         };
-        node.begin(command, performed, kept);
+        let delay = self.delay(&command);
+        node.begin(command, delay, performed, kept);
         self.changed();
     }
 
@@ -314,6 +395,11 @@ impl Desk {
         }
         result
     }
+}
+
+fn lock<T>(mutex: &std::sync::Mutex<T>) -> std::sync::MutexGuard<'_, T> {
+    // A panic while holding one of these locks leaves plain values behind, which stay usable.
+    mutex.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
 }
 
 async fn failpoint(point: &'static str, command: &Command) -> Reached {

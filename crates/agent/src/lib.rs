@@ -8,6 +8,8 @@
 
 mod adapter;
 mod desk;
+mod holder;
+mod lease;
 mod listen;
 mod node;
 mod server;

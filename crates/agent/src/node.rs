@@ -6,7 +6,9 @@
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
-use tier0_core::observe::{LastCommand, NodeReport, NodeView};
+use tier0_core::observe::{
+    LastCommand, NodeReport, NodeView, PostgresRole, ProcessState, RedisRole,
+};
 use tier0_core::order::{Command, Outcome};
 use tier0_core::words::{NodeId, Stamp};
 use tokio::sync::{Notify, watch};
@@ -88,6 +90,39 @@ impl Node {
         self.adapter.keep_probing().await;
     }
 
+    /// Whether its server takes writes as far as the newest look saw.
+    pub fn is_writing(&self) -> bool {
+        match &*lock(&self.view) {
+            Some((NodeView::Postgres(view), _)) => {
+                view.process == ProcessState::Running && view.role == Some(PostgresRole::Primary)
+            }
+            Some((NodeView::Redis(view), _)) => {
+                view.process == ProcessState::Running && view.role == Some(RedisRole::Master)
+            }
+            None => false,
+        }
+    }
+
+    /// Whether no command is under way.
+    pub fn is_idle(&self) -> bool {
+        lock(&self.running).is_none()
+    }
+
+    /// Let no byte out of the server, nor in, until it is released.
+    pub fn hold(&self) -> std::io::Result<()> {
+        self.adapter.hold()
+    }
+
+    /// Let the held server go on.
+    pub fn release(&self) -> std::io::Result<()> {
+        self.adapter.release()
+    }
+
+    /// End the held server without letting it go on.
+    pub fn end_held(&self) -> std::io::Result<()> {
+        self.adapter.end_held()
+    }
+
     /// Look at the server at once.
     pub fn look_now(&self) {
         self.look_now.notify_one();
@@ -126,10 +161,15 @@ impl Node {
         lock(&self.running).as_ref().is_some_and(|running| running.stamp == *stamp)
     }
 
-    /// Begin a command, ending an older one. `performed` runs before anybody hears of the outcome,
-    /// `kept` after.
-    pub fn begin<P, PF, K, KF>(self: &Arc<Self>, command: Command, performed: P, kept: K)
-    where
+    /// Begin a command after `delay`, ending an older one. `performed` runs before anybody hears of
+    /// the outcome, `kept` after.
+    pub fn begin<P, PF, K, KF>(
+        self: &Arc<Self>,
+        command: Command,
+        delay: Duration,
+        performed: P,
+        kept: K,
+    ) where
         P: FnOnce(Outcome) -> PF + Send + 'static,
         PF: Future<Output = Outcome> + Send,
         K: FnOnce(Outcome) -> KF + Send + 'static,
@@ -149,6 +189,7 @@ impl Node {
             let note = move |sentence: String| {
                 *lock(&told) = Some(sentence);
             };
+            tokio::time::sleep(delay).await;
             let outcome = node.adapter.perform(&command.order, limit, &note).await;
             let outcome = performed(outcome).await;
             node.look_now();

@@ -15,10 +15,11 @@ use axum::{Json, Router};
 use tier0_config::{Follower, Reader, Secret, Stack};
 use tier0_core::record::DatastoreKind;
 use tier0_core::words::{NodeId, Region};
-use tier0_wire::{CommandRequest, PROTOCOL, PollRequest, read_token, tokens_match};
+use tier0_wire::{CommandRequest, ConfirmRequest, PROTOCOL, PollRequest, read_token, tokens_match};
 
 use crate::adapter::Adapter;
 use crate::desk::Desk;
+use crate::holder;
 use crate::listen::listen;
 use crate::node::Node;
 use crate::state::{State, StateError};
@@ -43,8 +44,9 @@ pub async fn run(
         let id = NodeId::new(datastore.name.clone(), region.clone());
         nodes.push(Node::new(id, Adapter::open(datastore, region)?));
     }
+    let lease = Duration::from_millis(stack.limits.lease_ms);
     let run = uuid::Uuid::now_v7().to_string();
-    let desk = Arc::new(Desk::new(region.clone(), run, nodes, state));
+    let desk = Arc::new(Desk::new(region.clone(), run, nodes, state, lease));
     for node in desk.nodes() {
         let (watched, kept) = (Arc::clone(node), Arc::clone(node));
         let (watching, keeping) = (Arc::clone(&desk), Arc::clone(&desk));
@@ -53,7 +55,18 @@ pub async fn run(
         tokio::spawn(async move { probed.keep_probing().await });
         tokio::spawn(async move { kept.keep_as_writer(|| keeping.is_writer()).await });
     }
-    // Ends with this function.
+    let token = Arc::new(token);
+    let others: Vec<_> = stack
+        .agents
+        .iter()
+        .filter(|agent| agent.region != *region)
+        .map(|agent| (agent.region.clone(), agent.listen))
+        .collect();
+    // Both end with this function.
+    let mut holding = tokio::task::JoinSet::new();
+    let asking = holder::Peers::new(others, Arc::clone(&token))?;
+    holding.spawn(holder::keep_asking(Arc::clone(&desk), asking));
+    holding.spawn(holder::keep_holding(Arc::clone(&desk), settings.state_directory.clone()));
     let mut knocking = tokio::task::JoinSet::new();
     for (node, kind, address) in peers(&stack, region) {
         let told = Arc::clone(&desk);
@@ -71,9 +84,10 @@ pub async fn run(
     let app = Router::new()
         .route("/v1/poll", post(poll))
         .route("/v1/command", post(command))
+        .route("/v1/confirm", post(confirm))
         .route("/v1/report", get(report))
         .with_state(Arc::clone(&desk))
-        .layer(middleware::from_fn_with_state(Arc::new(token), authenticate))
+        .layer(middleware::from_fn_with_state(token, authenticate))
         .route("/health", get(async || "ok\n"));
     axum::serve(listener, app)
         .with_graceful_shutdown(async move {
@@ -156,6 +170,13 @@ async fn command(Shared(desk): Shared<Arc<Desk>>, Json(request): Json<CommandReq
             StatusCode::INTERNAL_SERVER_ERROR.into_response()
         }
     }
+}
+
+async fn confirm(Shared(desk): Shared<Arc<Desk>>, Json(request): Json<ConfirmRequest>) -> Response {
+    if request.protocol != PROTOCOL {
+        return other_protocol(request.protocol);
+    }
+    Json(desk.confirm(&request).await).into_response()
 }
 
 async fn report(Shared(desk): Shared<Arc<Desk>>) -> Response {

@@ -84,6 +84,12 @@ limits! {
     /// How long commits may wait for a lost standby before it leaves the takeover set and they go
     /// on with a single copy. Longer is outage; shorter gives up protection for a hiccup.
     stall_ms: 1000, 10..=600_000 Milliseconds, AtOnce, [];
+    /// How long the writer's region may serve after it was last told that it is the writer, by the
+    /// orchestrator or by the other region's agent; then its agent holds its servers. A new side
+    /// whose old one cannot be asked waits for it. Shorter holds a healthy writer for a hiccup.
+    lease_ms: 1000, 100..=600_000 Milliseconds, Restart,
+        ["at most `silence_ms`: a region that is silent for that long serves nobody any more",
+         "at least three times `poll_interval_ms`: each poll renews it"];
     /// How long after an automatic move no other one is made for the same cause; a server that
     /// ends meanwhile is started again where it is. Shorter lets what kills one region's server
     /// chase the writer to and fro.

@@ -270,6 +270,26 @@ fn limits(stack: &Stack, found: &mut Vec<Broken>) {
             ),
         ));
     }
+    if limits.lease_ms > limits.silence_ms {
+        found.push(Broken::between(
+            [at("lease_ms"), at("silence_ms")],
+            format!(
+                "limits.lease_ms = {} must not be above limits.silence_ms = {}: a region that is \
+                 silent for that long serves nobody any more",
+                limits.lease_ms, limits.silence_ms
+            ),
+        ));
+    }
+    if limits.lease_ms < limits.poll_interval_ms.saturating_mul(3) {
+        found.push(Broken::between(
+            [at("lease_ms"), at("poll_interval_ms")],
+            format!(
+                "limits.lease_ms = {} must be at least three times limits.poll_interval_ms = {}: \
+                 each poll renews it",
+                limits.lease_ms, limits.poll_interval_ms
+            ),
+        ));
+    }
     if limits.silence_ms < limits.poll_interval_ms.saturating_mul(2) {
         found.push(Broken::between(
             [at("silence_ms"), at("poll_interval_ms")],

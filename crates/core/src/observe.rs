@@ -20,6 +20,9 @@ pub struct AgentReport {
     pub run: String,
     /// One higher for each report that differs from the one before; starts anew with each run.
     pub sequence: u64,
+    /// The agent's own clock when it made the report, in microseconds; a lease is counted from it.
+    #[serde(default)]
+    pub stamp_us: u64,
     /// The newest record it has heard of; `None` before the first.
     pub heard: Option<Heard>,
     /// One entry for each node it looks after.

@@ -221,7 +221,8 @@ pub enum Protection {
 }
 
 impl Protection {
-    fn severity(&self) -> u8 {
+    /// The higher, the worse.
+    pub fn severity(&self) -> u8 {
         match self {
             Protection::BestEffort => 0,
             Protection::Protected => 1,

@@ -8,7 +8,9 @@ use std::fmt::Write;
 use std::path::PathBuf;
 
 use tier0_core::observe::{Announce, DatastoreShape, MovePolicy, OnProcessDeath, Shape};
-use tier0_core::orchestrator::{AUTOMATIC, DECIDER, Decision, Reaction, back_plan, plan};
+use tier0_core::orchestrator::{
+    AUTOMATIC, DECIDER, Decision, PROTECTION, ProtectionVerdict, Reaction, back_plan, plan,
+};
 use tier0_core::record::{DatastoreKind, OperationKind};
 use tier0_core::steps::{Scope, Side, Step, StepKey, StepRow, TABLE, Trouble, row};
 use tier0_core::words::NodeId;
@@ -37,6 +39,13 @@ const DECIDER_HEAD: &str = "
 What is done without being asked. For each datastore the first row that matches decides; `tier0
 status` shows the row below each datastore, and each repair names the row that asked for it. The
 writer is never moved here.
+";
+
+const PROTECTION_HEAD: &str = "
+### What is shown of protection
+
+The record says `protected` from a proof until a member leaves; the table is
+[`orchestrator/protection.rs`](../crates/core/src/orchestrator/protection.rs).
 ";
 
 const AUTOMATIC_HEAD: &str = "
@@ -167,6 +176,15 @@ fn states() -> String {
             writeln!(text, "| {} | {} | {} |", row.id, row.sentence, decision(row.decision))
                 .unwrap();
         }
+    }
+    text.push_str(PROTECTION_HEAD);
+    text.push_str("\n| row | when | what is shown |\n|---|---|---|\n");
+    for row in PROTECTION {
+        let shown = match row.verdict {
+            ProtectionVerdict::AsRecorded => "what the record says",
+            ProtectionVerdict::AtRisk => "`at-risk`",
+        };
+        writeln!(text, "| {} | {} | {shown} |", row.id, row.sentence).unwrap();
     }
     text.push_str(AUTOMATIC_HEAD);
     text.push_str("\n| row | when | what is done |\n|---|---|---|\n");

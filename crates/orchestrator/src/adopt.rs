@@ -55,6 +55,8 @@ pub async fn plan_adoption(
         read_token(&stack.stack.role_token_file).context("read the role token")?,
         stack.limits.poll_interval(),
         std::time::Duration::from_millis(stack.limits.silence_ms),
+        // Nothing is granted here.
+        std::time::Duration::ZERO,
     )?;
     let mut reports = Vec::new();
     for region in stack.stack.regions.iter().filter(|region| !lost.contains(region)) {

@@ -5,7 +5,7 @@
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use anyhow::Context;
@@ -13,7 +13,7 @@ use tier0_config::Secret;
 use tier0_core::observe::AgentReport;
 use tier0_core::order::{Command, Outcome};
 use tier0_core::words::{Heard, Region};
-use tier0_wire::{CommandAnswer, CommandRequest, PROTOCOL, PollRequest};
+use tier0_wire::{CommandAnswer, CommandRequest, Grant, PROTOCOL, PollRequest};
 use tokio::sync::watch;
 
 /// What agents are told of the record.
@@ -23,6 +23,10 @@ pub struct News {
     pub heard: Option<Heard>,
     /// Its writer.
     pub writer: Option<Region>,
+    /// The region whose agent is granted a lease.
+    pub granted: Option<Region>,
+    /// No takeover set has a member.
+    pub alone: bool,
 }
 
 /// What came of a poll.
@@ -47,6 +51,9 @@ pub struct Agents {
     news: watch::Sender<News>,
     interval: Duration,
     patience: Duration,
+    lease: Duration,
+    /// The newest stamp of each agent, and of which run it is.
+    stamps: Arc<Mutex<BTreeMap<Region, (String, u64)>>>,
 }
 
 /// How much longer than asked for a command's answer may take to cross the network.
@@ -62,6 +69,7 @@ impl Agents {
         token: Secret,
         interval: Duration,
         patience: Duration,
+        lease: Duration,
     ) -> anyhow::Result<Self> {
         Ok(Agents {
             addresses: Arc::new(addresses),
@@ -70,6 +78,8 @@ impl Agents {
             news: watch::Sender::new(News::default()),
             interval,
             patience,
+            lease,
+            stamps: Arc::default(),
         })
     }
 
@@ -151,8 +161,24 @@ impl Agents {
             writer: news.writer,
             known,
             wait_ms: wait.as_millis() as u64,
+            grant: (news.granted.as_ref() == Some(region)).then(|| self.grant(region)).flatten(),
+            alone: news.alone,
         };
-        self.post(region, client, "poll", &request, wait + self.patience).await
+        let report: AgentReport =
+            self.post(region, client, "poll", &request, wait + self.patience).await?;
+        self.stamps().insert(region.clone(), (report.run.clone(), report.stamp_us));
+        Ok(report)
+    }
+
+    /// A lease in answer to the newest stamp of an agent, if it has ever sent one (L1).
+    fn grant(&self, region: &Region) -> Option<Grant> {
+        let (run, stamp_us) = self.stamps().get(region).cloned()?;
+        Some(Grant { run, stamp_us, lease_ms: self.lease.as_millis() as u64 })
+    }
+
+    fn stamps(&self) -> std::sync::MutexGuard<'_, BTreeMap<Region, (String, u64)>> {
+        // A panic while holding it leaves plain values behind, which stay usable.
+        self.stamps.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     async fn post<Q: serde::Serialize, A: serde::de::DeserializeOwned>(
@@ -183,8 +209,15 @@ impl Agents {
 
     /// One report, without telling the agent anything.
     pub async fn report(&self, region: &Region) -> Result<AgentReport, String> {
-        let request =
-            PollRequest { protocol: PROTOCOL, heard: None, writer: None, known: None, wait_ms: 0 };
+        let request = PollRequest {
+            protocol: PROTOCOL,
+            heard: None,
+            writer: None,
+            known: None,
+            wait_ms: 0,
+            grant: None,
+            alone: false,
+        };
         self.post(region, &self.commands, "poll", &request, self.patience * 3).await
     }
 

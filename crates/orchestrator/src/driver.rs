@@ -162,11 +162,9 @@ impl Loop {
                     continue;
                 }
             };
-            let before = self.core.record().map(|record| record.heard());
             let effects = self.core.step(&now, input);
-            if self.core.record().map(|record| record.heard()) != before {
-                self.tell_agents();
-            }
+            // Before the effects: a lease must not be granted any more once a move is being stored.
+            self.tell_agents();
             for effect in effects {
                 self.perform(&now, effect);
             }
@@ -176,8 +174,12 @@ impl Loop {
 
     fn tell_agents(&self) {
         if let Some(record) = self.core.record() {
-            self.agents
-                .tell(News { heard: Some(record.heard()), writer: Some(record.writer.clone()) });
+            self.agents.tell(News {
+                heard: Some(record.heard()),
+                writer: Some(record.writer.clone()),
+                granted: self.core.grants().cloned(),
+                alone: self.core.is_alone(),
+            });
         }
     }
 

@@ -50,6 +50,7 @@ pub async fn run(
         read_token(&stack.stack.role_token_file).context("read the role token")?,
         stack.limits.poll_interval(),
         Duration::from_millis(stack.limits.silence_ms),
+        Duration::from_millis(stack.limits.lease_ms),
     )?;
     let metrics = Arc::new(Metrics::new(env!("CARGO_PKG_VERSION")));
     if let Some(moved) = last_move(&store).await {
@@ -262,6 +263,7 @@ fn core_limits(limits: &tier0_config::Limits) -> Limits {
         follow: millis(limits.follow_ms),
         command: millis(2_000),
         silence: millis(limits.silence_ms),
+        lease: millis(limits.lease_ms),
         cool_down: millis(limits.cool_down_ms),
         stall: millis(limits.stall_ms),
         floors: millis(1_000),

@@ -21,8 +21,8 @@ pub fn status(core: &Orchestrator, now: &Now) -> Option<StatusBody> {
             .find(|datastore| datastore.kind == kind)
             .and_then(|datastore| datastore.addresses.get(&record.writer).cloned())
     };
-    let protection = record.protection();
-    let (reason, exposed_seconds) = match protection {
+    let protection = core.protection(now).unwrap_or_else(|| record.protection().clone());
+    let (reason, exposed_seconds) = match &protection {
         Protection::Exposed { since, reason } => {
             let seconds = (now.wall.0 - since.0).max(0) as f64 / 1000.0;
             (Some(reason.clone()), Some(seconds))
@@ -111,7 +111,10 @@ fn datastore(
             None => "unknown",
         }
         .to_owned(),
-        protection: of_record.map_or("unknown", |it| it.protection.word()).to_owned(),
+        protection: core
+            .protection_of(now, name)
+            .map_or("unknown", |protection| protection.word())
+            .to_owned(),
         takeover: of_record
             .map(|it| it.takeover.values().map(|member| member.name.to_string()).collect())
             .unwrap_or_default(),

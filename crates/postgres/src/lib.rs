@@ -24,6 +24,7 @@ mod durable;
 mod follow;
 mod hba;
 mod history;
+mod hold;
 mod initialise;
 mod join;
 mod marker;

@@ -130,6 +130,30 @@ impl PostgresNode {
         self.server.keep_probing().await;
     }
 
+    /// Let no byte out of the server, nor in, until it is released.
+    ///
+    /// # Errors
+    /// A process may not be signalled.
+    pub fn hold(&self) -> std::io::Result<()> {
+        self.server.hold()
+    }
+
+    /// Let the held server go on.
+    ///
+    /// # Errors
+    /// A process may not be signalled.
+    pub fn release(&self) -> std::io::Result<()> {
+        self.server.release()
+    }
+
+    /// End the held server without letting it go on.
+    ///
+    /// # Errors
+    /// A process may not be signalled.
+    pub fn end_held(&self) -> std::io::Result<()> {
+        self.server.end_held()
+    }
+
     /// Returns at once when the server that runs now has ended, by whatever cause. While none
     /// runs, waits for one.
     pub async fn wait_for_exit(&self) {

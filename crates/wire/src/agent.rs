@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 use tier0_core::order::{Command, Outcome};
-use tier0_core::words::{Heard, Region};
+use tier0_core::words::{Epoch, Heard, Lineage, Region};
 
 /// `POST /v1/poll`: one round trip that is observation and heartbeat in one. The answer is an
 /// [`tier0_core::observe::AgentReport`].
@@ -20,6 +20,46 @@ pub struct PollRequest {
     pub known: Option<(String, u64)>,
     /// Otherwise it answers after this many milliseconds.
     pub wait_ms: u64,
+    /// The lease of the writer's region, given to its agent only.
+    #[serde(default)]
+    pub grant: Option<Grant>,
+    /// No takeover set has a member: nobody can be promoted, and no lease is needed (L4).
+    #[serde(default)]
+    pub alone: bool,
+}
+
+/// A lease, in answer to a stamp of the agent's own (L1).
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Grant {
+    /// Of which run of the agent the stamp is.
+    pub run: String,
+    /// The stamp of the newest report that the orchestrator has.
+    pub stamp_us: u64,
+    /// How long the lease lasts from the stamp on.
+    pub lease_ms: u64,
+}
+
+/// `POST /v1/confirm`, from the agent of the writer's region to a peer: is anybody else the writer?
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ConfirmRequest {
+    /// [`crate::PROTOCOL`].
+    pub protocol: u32,
+    /// The history that the asker follows.
+    pub lineage: Lineage,
+    /// The newest epoch that it has heard of.
+    pub epoch: Epoch,
+    /// For how long the answer counts, from when it was asked.
+    pub lease_ms: u64,
+}
+
+/// The answer to [`ConfirmRequest`].
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ConfirmAnswer {
+    /// The peer knows of no newer epoch, and promotes nobody while the answer counts.
+    pub confirmed: bool,
 }
 
 /// `POST /v1/command`.

@@ -7,7 +7,7 @@ mod agent;
 mod api;
 mod token;
 
-pub use agent::{CommandAnswer, CommandRequest, PollRequest};
+pub use agent::{CommandAnswer, CommandRequest, ConfirmAnswer, ConfirmRequest, Grant, PollRequest};
 pub use api::{
     AutomaticBody, AutomaticStatus, CheckBody, DatastoreStatus, NearMissBody, NodeStatus,
     OperationBody, OperationList, PlanBody, PlanStep, Problem, RequestBody, StatusBody, StepBody,

@@ -261,6 +261,13 @@ pub(super) struct Watch {
     not_before: BTreeMap<Cause, Moment>,
 }
 
+impl Watch {
+    /// When this run began to act.
+    pub(super) fn began(&self) -> Moment {
+        self.began.unwrap_or_default()
+    }
+}
+
 /// How many detection windows an orchestrator that has just begun waits for a writer that it has
 /// not seen alive.
 const SETTLES_IN: u32 = 10;

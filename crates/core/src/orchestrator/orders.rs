@@ -164,6 +164,11 @@ impl Orchestrator {
                 (None, _) | (_, None) => skip("the old master was not fenced"),
             },
             Step::Stop => self.begin_stop(now, activity, name, &old),
+            Step::Promote | Step::PromoteRedis | Step::SentinelFailover
+                if !self.lease_is_over(now, activity, name) =>
+            {
+                Begin::NotYet
+            }
             Step::Promote => {
                 // Only a takeover member's promotion fences the old primary by itself (P4).
                 let fenced = facts.member.is_some()

@@ -45,6 +45,8 @@ pub struct Limits {
     pub stall: Duration,
     /// How often the floors of members are raised (P3).
     pub floors: Duration,
+    /// How long a lease lasts from the stamp that it answers.
+    pub lease: Duration,
     /// How long after an automatic move no other is made for the same cause.
     pub cool_down: Duration,
     /// Free space below which a target is refused, in bytes.

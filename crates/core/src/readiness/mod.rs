@@ -4,7 +4,7 @@
 mod agents;
 mod archive;
 mod disk;
-mod durability;
+pub(crate) mod durability;
 mod identity;
 mod lag;
 mod membership;

@@ -638,6 +638,7 @@ impl Chaos {
             sequence,
             heard,
             nodes,
+            stamp_us: self.now,
             peers: BTreeMap::new(),
             refusing: None,
         };

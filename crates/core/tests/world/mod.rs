@@ -66,6 +66,7 @@ pub fn settings(postgres: usize, redis: usize) -> Settings {
             follow: ms(60_000),
             command: ms(2000),
             silence: ms(1000),
+            lease: ms(1000),
             cool_down: ms(60_000),
             stall: ms(1000),
             floors: ms(1000),
@@ -319,9 +320,19 @@ impl World {
             sequence,
             heard,
             nodes,
+            stamp_us: self.now,
             peers: self.peers_of(place),
             refusing: None,
         })
+    }
+
+    /// The time, for a look from outside.
+    pub fn time(&self) -> Now {
+        Now {
+            moment: Moment::from_micros(self.now),
+            wall: WallMillis(self.now as i64 / 1000),
+            fresh: "cccccccc-000000".parse().unwrap(),
+        }
     }
 
     pub fn drain(&mut self) {

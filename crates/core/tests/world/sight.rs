@@ -92,7 +92,10 @@ impl World {
                 timeline: Some(Timeline(server.timeline)),
                 flushed: Some(Lsn::from_bytes(server.written)),
                 replayed: Some(Lsn::from_bytes(server.written)),
-                sync_names: running.then(|| server.names.clone()),
+                sync_names: running.then(|| match server.names.as_str() {
+                    "" => String::new(),
+                    name => format!("FIRST 1 (\"{name}\")"),
+                }),
                 followers: self
                     .servers
                     .values()
