@@ -13,6 +13,7 @@ use tier0_knock::Kept as Knocks;
 use tier0_wire::{CommandAnswer, ConfirmAnswer, ConfirmRequest, PollRequest};
 use tokio::sync::{Mutex, watch};
 
+use crate::host::Host;
 use crate::lease::{Boot, Lease, Standing};
 use crate::node::{Node, Waited};
 use crate::state::{Kept, State, StateError};
@@ -25,6 +26,7 @@ pub struct Desk {
     region: Region,
     run: String,
     nodes: BTreeMap<NodeId, Arc<Node>>,
+    host: Host,
     state: Mutex<State>,
     kept: watch::Sender<Kept>,
     sequence: watch::Sender<u64>,
@@ -51,6 +53,7 @@ impl Desk {
             region,
             run,
             nodes: nodes.into_iter().map(|node| (node.id.clone(), Arc::new(node))).collect(),
+            host: Host::default(),
             state: Mutex::new(state),
             kept: watch::Sender::new(kept),
             sequence: watch::Sender::new(0),
@@ -61,6 +64,16 @@ impl Desk {
             lease: std::sync::Mutex::new(Lease::new(lease, Boot::now())),
             relied_on_until: std::sync::Mutex::new(None),
         }
+    }
+
+    /// The region.
+    pub fn region(&self) -> &Region {
+        &self.region
+    }
+
+    /// What is known beside the nodes.
+    pub fn host(&self) -> &Host {
+        &self.host
     }
 
     /// The nodes.
@@ -208,6 +221,7 @@ impl Desk {
             nodes,
             peers: self.reaches(),
             refusing: self.refusing.borrow().clone(),
+            host: self.host.view(),
         }
     }
 

@@ -9,6 +9,7 @@
 mod adapter;
 mod desk;
 mod holder;
+mod host;
 mod lease;
 mod listen;
 mod node;

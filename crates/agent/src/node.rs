@@ -232,7 +232,10 @@ fn outline(view: &NodeView) -> NodeView {
             view.flushed = None;
             view.replayed = None;
             view.sessions = 0;
+            view.open_transactions = 0;
             view.longest_transaction_ms = None;
+            view.longest_application = None;
+            view.expiring = None;
             view.retained_wal = 0;
             view.archive = None;
             view.disk_free = None;

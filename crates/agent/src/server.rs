@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, anyhow};
-use axum::extract::{Request, State as Shared};
+use axum::extract::{Query, Request, State as Shared};
 use axum::http::StatusCode;
 use axum::middleware::{self, Next};
 use axum::response::{IntoResponse, Response};
@@ -74,6 +74,7 @@ pub async fn run(
             told.knocked(&node, knock);
         }));
     }
+    desk.host().watch(&stack, region);
     // Nothing that an agent reads can change while it runs; it says so, and lives through SIGHUP.
     let follower = Follower::new(config.to_owned(), Reader::Agent(region.clone()), stack.clone());
     let mut following = tokio::task::JoinSet::new();
@@ -86,6 +87,7 @@ pub async fn run(
         .route("/v1/command", post(command))
         .route("/v1/confirm", post(confirm))
         .route("/v1/report", get(report))
+        .route("/v1/logs", get(logs))
         .with_state(Arc::clone(&desk))
         .layer(middleware::from_fn_with_state(token, authenticate))
         .route("/health", get(async || "ok\n"));
@@ -181,4 +183,17 @@ async fn confirm(Shared(desk): Shared<Arc<Desk>>, Json(request): Json<ConfirmReq
 
 async fn report(Shared(desk): Shared<Arc<Desk>>) -> Response {
     Json(desk.report()).into_response()
+}
+
+/// Which lines are wanted.
+#[derive(serde::Deserialize)]
+#[serde(deny_unknown_fields)]
+struct After {
+    /// Those with a higher number than this.
+    after: u64,
+}
+
+async fn logs(Shared(desk): Shared<Arc<Desk>>, Query(query): Query<After>) -> Response {
+    let role = format!("agent.{}", desk.region());
+    Json(tier0_logbook::lines_after(query.after, &role)).into_response()
 }

@@ -115,6 +115,8 @@ pub enum Unit {
     Milliseconds,
     /// Megabytes of 1,000,000 bytes.
     Megabytes,
+    /// Hours.
+    Hours,
 }
 
 /// What a setting is when it is left out.
@@ -207,6 +209,7 @@ impl std::fmt::Display for Unit {
         f.write_str(match self {
             Unit::Milliseconds => "milliseconds",
             Unit::Megabytes => "megabytes",
+            Unit::Hours => "hours",
         })
     }
 }

@@ -18,6 +18,7 @@ mod reload;
 mod secret;
 mod settings;
 mod stack;
+mod units;
 mod value;
 
 pub use describe::{About, Change, Count, Fallback, Field, Kind, Role, Setting, Table, Unit};
@@ -32,3 +33,4 @@ pub use settings::{
     PostgresSettings, RedisMode, RedisSettings, SentinelSettings, Stack, StackSettings,
     TelemetrySettings,
 };
+pub use units::{Autostart, enabled_units, units_that_name};

@@ -149,6 +149,14 @@ settings! {
         pub state_directory: PathBuf => About::Setting(
             setting(Kind::Path, &[r#""/var/lib/tier0/agent""#]).read_by(AGENTS)
         ),
+        /// Where systemd's enabled units are. `tier0 check` fails while one of them would start a
+        /// server of this region behind the agent's back.
+        #[serde(default = "units")]
+        pub unit_directory: PathBuf => About::Setting(
+            setting(Kind::Path, &[r#""/etc/systemd/system""#, r#""/etc/systemd/system""#])
+                .or(Fallback::Value(r#""/etc/systemd/system""#))
+                .read_by(AGENTS)
+        ),
     }
 }
 
@@ -242,6 +250,20 @@ settings! {
                 r#""/var/log/redis/cache.log""#,
             ])
             .read_by(AGENTS)
+        ),
+        /// A file that every good backup touches; its modification time is the newest one's.
+        pub backup_stamp_file: Option<PathBuf> => About::Setting(
+            setting(Kind::Path, &[r#""/var/backups/main.done""#, "", "", ""])
+                .or(Fallback::Nothing("the age of backups is not looked at"))
+                .read_by(AGENTS)
+                .agrees(&["`limits.backup_age_most_hours` is how old it may become"])
+        ),
+        /// A program that prints when the newest good backup ended, in seconds since 1970, run once a
+        /// minute without arguments; instead of `backup_stamp_file`.
+        pub backup_command: Option<PathBuf> => About::Setting(
+            setting(Kind::Path, &["", r#""/usr/local/bin/newest-backup""#, "", ""])
+                .or(Fallback::Nothing("`backup_stamp_file`, if that is there"))
+                .read_by(AGENTS)
         ),
         /// Only there for a PostgreSQL server that ran before tier0 did; `tier0 init` writes it.
         /// Its files stay its operator's.
@@ -430,6 +452,10 @@ settings! {
                 .agrees(&["a datastore of kind `redis`"])
         ),
     }
+}
+
+fn units() -> PathBuf {
+    PathBuf::from("/etc/systemd/system")
 }
 
 fn loopback() -> Vec<String> {

@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 use crate::order::{Outcome, Step};
 use crate::words::{
     DatastoreName, Heard, Lsn, NodeId, RedisPosition, Region, ReplicationId, Stamp, SystemId,
-    Timeline,
+    Timeline, WallMillis,
 };
 
 /// Everything one agent knows, as of one moment.
@@ -32,6 +32,32 @@ pub struct AgentReport {
     pub peers: BTreeMap<NodeId, Reach>,
     /// Why the agent will obey nothing at the moment (state directory not writable, damaged state).
     pub refusing: Option<String>,
+    /// What it knows beside its servers. No decision looks at it; readiness does.
+    #[serde(default)]
+    pub host: HostView,
+}
+
+/// What an agent knows that no server tells: its clock, what else could start a server, and how old
+/// backups are.
+#[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
+#[serde(default)]
+pub struct HostView {
+    /// The host's clock when the report was made.
+    pub wall: Option<WallMillis>,
+    /// What beside this agent would start a node's server, one sentence each; looked for on this
+    /// node where there is an entry.
+    pub autostart: BTreeMap<NodeId, Vec<String>>,
+    /// How old the newest backup is, where the configuration says how to find out.
+    pub backups: BTreeMap<NodeId, BackupView>,
+}
+
+/// A node's newest backup.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct BackupView {
+    /// How old it is, in seconds; `None` where that could not be found out.
+    pub age_seconds: Option<u64>,
+    /// Why nothing is known.
+    pub error: Option<String>,
 }
 
 /// What a fresh connection to a server came to. It says whether the server takes connections, not
@@ -145,14 +171,26 @@ pub struct PostgresView {
     pub shut_down_cleanly: Option<bool>,
     /// Sessions of clients.
     pub sessions: u32,
+    /// How many of them have a transaction open.
+    #[serde(default)]
+    pub open_transactions: u32,
     /// The longest open transaction of a client, in milliseconds.
     pub longest_transaction_ms: Option<u64>,
+    /// The `application_name` of that one.
+    #[serde(default)]
+    pub longest_application: Option<String>,
     /// WAL kept for slots that nobody reads, in bytes.
     pub retained_wal: u64,
     /// What the archiver did, where archiving is on.
     pub archive: Option<ArchiveView>,
     /// Slot name to `wal_status`.
     pub slots: BTreeMap<String, String>,
+    /// Logical slots, which no standby has.
+    #[serde(default)]
+    pub logical_slots: Vec<String>,
+    /// The role that can log in and whose password expires first, if any does.
+    #[serde(default)]
+    pub expiring: Option<Box<ExpiringRole>>,
     /// Free bytes on the file system of the data directory.
     pub disk_free: Option<u64>,
     /// Settings that the safety argument or a check reads, by name.
@@ -191,6 +229,21 @@ pub struct ArchiveView {
     pub last_failed_seconds: Option<u64>,
     /// How long ago the last success was, in seconds.
     pub last_archived_seconds: Option<u64>,
+    /// Segments that are finished and not archived yet.
+    #[serde(default)]
+    pub waiting: u64,
+    /// For how long the oldest of them has waited, in seconds.
+    #[serde(default)]
+    pub oldest_waiting_seconds: Option<u64>,
+}
+
+/// A role whose password expires (`rolvaliduntil`).
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ExpiringRole {
+    /// Its name.
+    pub role: String,
+    /// Seconds until then; negative once it has expired.
+    pub seconds: i64,
 }
 
 /// A standby as its primary sees it.
@@ -256,8 +309,22 @@ pub struct RedisView {
     pub disk_free: Option<u64>,
     /// `redis_version`.
     pub version: Option<String>,
+    /// How it keeps its data on disk, while it answers.
+    #[serde(default)]
+    pub persistence: Option<RedisPersistence>,
     /// What went wrong when looking, if anything did.
     pub error: Option<String>,
+}
+
+/// How a Redis keeps its data on disk (`INFO persistence`).
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct RedisPersistence {
+    /// The append-only file is on.
+    pub append_only: bool,
+    /// The last write to it succeeded.
+    pub append_ok: bool,
+    /// The last snapshot succeeded.
+    pub snapshot_ok: bool,
 }
 
 impl RedisView {

@@ -61,7 +61,12 @@ pub fn stack(
             (None, None) => bail!("no node in region {region}"),
         };
         let state_directory = args.directory.join("state").join(format!("agent.{region}"));
-        agents.push(AgentSettings { region: region.clone(), listen, state_directory });
+        agents.push(AgentSettings {
+            region: region.clone(),
+            listen,
+            state_directory,
+            unit_directory: args.units.clone(),
+        });
     }
     let site = args.orchestrator.site.clone();
     let state_directory = args.directory.join("state").join(format!("orchestrator.{site}"));
@@ -177,6 +182,8 @@ fn postgres_node(args: &InitArgs, node: &Node) -> Result<NodeSettings> {
         address: node.address,
         archive_directory: Some(archive),
         log_file: log_file(args, &node.id),
+        backup_stamp_file: None,
+        backup_command: None,
         adopted: Some(AdoptedSettings {
             config_directory: config_directory.to_owned(),
             socket_directory: socket.into(),
@@ -232,6 +239,8 @@ fn redis(
             data_directory: facts.setting("dir").into(),
             archive_directory: None,
             log_file: if log.is_absolute() { log } else { log_file(args, &node.id) },
+            backup_stamp_file: None,
+            backup_command: None,
             adopted: None,
         });
     }

@@ -82,6 +82,8 @@ pub fn stack(
                 region: place.region(),
                 listen: placement.choose(place, &format!("agent {}", place.name()), 8_004)?,
                 state_directory: directory.join(place.name()).join("agent"),
+                // No unit of this machine starts a server of a lab.
+                unit_directory: directory.join(place.name()).join("units"),
             })
         })
         .collect::<Result<Vec<_>>>()?;
@@ -127,6 +129,8 @@ fn node(
         data_directory: directory.join(place.name()).join(name).join("data"),
         archive_directory: archive,
         log_file: directory.join("logs").join(format!("{name}.{}.log", place.name())),
+        backup_stamp_file: None,
+        backup_command: None,
         adopted: None,
     }
 }

@@ -13,7 +13,7 @@ use tier0_config::Secret;
 use tier0_core::observe::AgentReport;
 use tier0_core::order::{Command, Outcome};
 use tier0_core::words::{Heard, Region};
-use tier0_wire::{CommandAnswer, CommandRequest, Grant, PROTOCOL, PollRequest};
+use tier0_wire::{CommandAnswer, CommandRequest, Grant, LogLine, PROTOCOL, PollRequest};
 use tokio::sync::watch;
 
 /// What agents are told of the record.
@@ -219,6 +219,29 @@ impl Agents {
             alone: false,
         };
         self.post(region, &self.commands, "poll", &request, self.patience * 3).await
+    }
+
+    /// The lines of an agent's log after this number.
+    pub async fn logs(&self, region: &Region, after: u64) -> Result<Vec<LogLine>, String> {
+        let address =
+            self.addresses.get(region).ok_or_else(|| format!("no agent is known for {region}"))?;
+        let answer = self
+            .commands
+            .get(format!("http://{address}/v1/logs?after={after}"))
+            .bearer_auth(self.token.expose())
+            .timeout(self.patience)
+            .send()
+            .await
+            .map_err(|error| chain(&error))?;
+        if !answer.status().is_success() {
+            return Err(answer.status().to_string());
+        }
+        answer.json().await.map_err(|error| chain(&error))
+    }
+
+    /// The regions that have an agent.
+    pub fn regions(&self) -> impl Iterator<Item = &Region> {
+        self.addresses.keys()
     }
 
     /// Have a command carried out. A broken or late answer is unknown, never failed.

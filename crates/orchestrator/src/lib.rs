@@ -10,6 +10,7 @@ mod driver;
 mod journal;
 mod listen;
 mod metrics;
+mod readiness;
 mod report;
 mod server;
 mod status;

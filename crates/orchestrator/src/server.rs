@@ -19,6 +19,7 @@ use crate::api::{self, Access, Shared};
 use crate::driver::{Driver, wall};
 use crate::listen::listen;
 use crate::metrics::Metrics;
+use crate::readiness::Kept;
 
 /// How long requests may go on after the end was asked for.
 const DRAIN: Duration = Duration::from_secs(2);
@@ -57,7 +58,7 @@ pub async fn run(
         metrics.last_move(&moved);
     }
     let core = Orchestrator::new(core_settings(&stack), driver_name);
-    let driver = Driver::start(core, store.clone(), agents, Arc::clone(&metrics))?;
+    let driver = Driver::start(core, store.clone(), agents.clone(), Arc::clone(&metrics))?;
     let mut knocking = tokio::task::JoinSet::new();
     for (node, kind, address) in servers(&stack) {
         let told = driver.clone();
@@ -73,7 +74,9 @@ pub async fn run(
     following.spawn(tier0_config::follow(follower, move |stack| {
         limited.limits(core_limits(&stack.limits));
     }));
-    let shared = Arc::new(Shared { driver, store, metrics, access });
+    let readiness = Kept::start(&driver);
+    let shared =
+        Arc::new(Shared { site: site.clone(), driver, agents, store, readiness, metrics, access });
     serve(&settings, shared, shutdown).await
 }
 
@@ -269,6 +272,7 @@ fn core_limits(limits: &tier0_config::Limits) -> Limits {
         floors: millis(1_000),
         disk_free_least: limits.disk_free_least_mb * 1_000_000,
         replay_backlog_most: limits.replay_backlog_most_mb * 1_000_000,
+        backup_age_most: Duration::from_secs(limits.backup_age_most_hours * 3600),
     }
 }
 

@@ -291,6 +291,8 @@ mod tests {
             data_directory: format!("/t/{region}/it's/data").into(),
             archive_directory: Some(format!("/t/{region}/it's/100%/archive").into()),
             log_file: "/t/log".into(),
+            backup_stamp_file: None,
+            backup_command: None,
             adopted: None,
         };
         let nodes = BTreeMap::from([

@@ -10,6 +10,7 @@
 
 mod admit;
 mod adopt;
+mod autostart;
 mod await_wal;
 mod base_directory;
 mod canary;
@@ -44,6 +45,7 @@ mod validate;
 mod wal;
 
 pub use adopt::{Adopted, AdoptionLines};
+pub use autostart::autostart;
 pub use initialise::InitialiseError;
 pub use node::PostgresNode;
 pub use settings::{ClientNetwork, InvalidNetwork, PostgresNodeSettings, SettingsError};

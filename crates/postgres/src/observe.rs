@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 
 use serde::Deserialize;
 use tier0_core::observe::{
-    ArchiveView, PostgresFollower, PostgresRole, PostgresView, ProcessState,
+    ArchiveView, ExpiringRole, PostgresFollower, PostgresRole, PostgresView, ProcessState,
 };
 use tier0_core::words::{Lsn, SystemId, Timeline};
 
@@ -36,7 +36,10 @@ const LOOK: &str = r"SELECT json_build_object(
              'sync_state', sync_state, 'flushed', flush_lsn::text, 'replayed', replay_lsn::text))
              FROM pg_stat_replication WHERE state <> 'backup'),
 'clients', (SELECT json_build_object('sessions', count(*),
+             'open', count(xact_start),
              'longest_ms', (extract(epoch FROM max(clock_timestamp() - xact_start)) * 1000)::bigint,
+             'longest_application', (array_agg(application_name ORDER BY xact_start)
+                FILTER (WHERE xact_start IS NOT NULL))[1],
              'commit_wait_ms', (extract(epoch FROM max(clock_timestamp() - state_change)
                 FILTER (WHERE wait_event = 'SyncRep')) * 1000)::bigint)
              FROM pg_stat_activity
@@ -44,10 +47,19 @@ const LOOK: &str = r"SELECT json_build_object(
 'archive', (SELECT json_build_object('failed', failed_count, 'archived', archived_count,
              'archived_bytes', archived_count * pg_size_bytes(current_setting('wal_segment_size')),
              'last_failed_seconds', extract(epoch FROM now() - last_failed_time)::bigint,
-             'last_archived_seconds', extract(epoch FROM now() - last_archived_time)::bigint)
-             FROM pg_stat_archiver WHERE current_setting('archive_mode') <> 'off'),
+             'last_archived_seconds', extract(epoch FROM now() - last_archived_time)::bigint,
+             'waiting', w.count, 'oldest_waiting_seconds', w.oldest)
+             FROM pg_stat_archiver, (SELECT count(*),
+             extract(epoch FROM clock_timestamp() - min(modification))::bigint AS oldest
+             FROM pg_ls_archive_statusdir() WHERE name LIKE '%.ready') w WHERE current_setting('archive_mode') <> 'off'),
 'slots', (SELECT json_object_agg(slot_name, coalesce(wal_status, 'unreserved-yet'))
              FROM pg_replication_slots),
+'logical', (SELECT json_agg(slot_name ORDER BY slot_name) FROM pg_replication_slots
+             WHERE slot_type = 'logical'),
+'expiring', (SELECT json_build_object('role', rolname,
+             'seconds', extract(epoch FROM rolvaliduntil - now())::bigint)
+             FROM pg_roles WHERE rolcanlogin AND isfinite(rolvaliduntil)
+             ORDER BY rolvaliduntil LIMIT 1),
 'retained', (SELECT max(pg_wal_lsn_diff(CASE WHEN pg_is_in_recovery()
              THEN pg_last_wal_replay_lsn() ELSE pg_current_wal_flush_lsn() END, restart_lsn))::bigint
              FROM pg_replication_slots WHERE NOT active),
@@ -109,6 +121,8 @@ struct Looked {
     clients: LookedClients,
     archive: Option<ArchiveView>,
     slots: Option<BTreeMap<String, String>>,
+    logical: Option<Vec<String>>,
+    expiring: Option<ExpiringRole>,
     retained: Option<i64>,
     overrides: Option<Vec<String>>,
     settings: BTreeMap<String, String>,
@@ -133,7 +147,9 @@ struct Follower {
 #[derive(Deserialize)]
 struct LookedClients {
     sessions: u32,
+    open: u32,
     longest_ms: Option<i64>,
+    longest_application: Option<String>,
     commit_wait_ms: Option<i64>,
 }
 
@@ -162,10 +178,14 @@ fn blank(process: ProcessState) -> PostgresView {
         clients_admitted: false,
         shut_down_cleanly: None,
         sessions: 0,
+        open_transactions: 0,
         longest_transaction_ms: None,
+        longest_application: None,
         retained_wal: 0,
         archive: None,
         slots: BTreeMap::new(),
+        logical_slots: Vec::new(),
+        expiring: None,
         disk_free: None,
         settings: BTreeMap::new(),
         version: None,
@@ -327,9 +347,13 @@ impl Server {
         view.sessions = looked.clients.sessions;
         let milliseconds = |value: i64| u64::try_from(value).unwrap_or(0);
         view.longest_transaction_ms = looked.clients.longest_ms.map(milliseconds);
+        view.open_transactions = looked.clients.open;
+        view.longest_application = looked.clients.longest_application;
         view.retained_wal = looked.retained.map(milliseconds).unwrap_or(0);
         view.archive = looked.archive;
         view.slots = looked.slots.unwrap_or_default();
+        view.logical_slots = looked.logical.unwrap_or_default();
+        view.expiring = looked.expiring.map(Box::new);
         view.settings = looked.settings;
         view.sync_names = view.settings.get("synchronous_standby_names").cloned();
         view.version = view.settings.get("server_version_num").and_then(|text| text.parse().ok());

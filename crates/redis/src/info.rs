@@ -46,6 +46,10 @@ pub struct ServerInfo {
     pub bgsave_running: bool,
     /// `rdb_last_bgsave_status` is `ok`.
     pub bgsave_ok: bool,
+    /// `aof_enabled`.
+    pub append_only: bool,
+    /// `aof_last_write_status` is not `err`.
+    pub append_ok: bool,
     /// `aof_rewrite_in_progress` or `aof_rewrite_scheduled`.
     pub aof_rewriting: bool,
     /// `sync_full`: full resynchronisations given to replicas.
@@ -105,6 +109,8 @@ impl ServerInfo {
             rdb_saves: number("rdb_saves"),
             bgsave_running: is("rdb_bgsave_in_progress", "1"),
             bgsave_ok: is("rdb_last_bgsave_status", "ok"),
+            append_only: is("aof_enabled", "1"),
+            append_ok: !is("aof_last_write_status", "err"),
             aof_rewriting: is("aof_rewrite_in_progress", "1") || is("aof_rewrite_scheduled", "1"),
             sync_full: number("sync_full"),
             sync_partial: number("sync_partial_ok"),

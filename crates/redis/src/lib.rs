@@ -15,6 +15,7 @@
 //! | `connection`, `reply`, `info`, `conf`, `files`, `process` | the server's edges |
 
 mod ask_master;
+mod autostart;
 mod conf;
 mod connection;
 mod disk;
@@ -36,6 +37,7 @@ mod switch;
 mod trouble;
 mod validate;
 
+pub use autostart::autostart;
 pub use conf::{FENCED, redis_conf};
 pub use node::RedisNode;
 pub use sentinel::conf::{SentinelConf, sentinel_conf};

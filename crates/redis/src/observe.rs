@@ -3,7 +3,7 @@
 
 use std::time::Duration;
 
-use tier0_core::observe::{ProcessState, RedisRole, RedisView};
+use tier0_core::observe::{ProcessState, RedisPersistence, RedisRole, RedisView};
 use tokio::time::Instant;
 
 use crate::connection::AskError;
@@ -108,6 +108,11 @@ fn fill(view: &mut RedisView, info: ServerInfo, fence: Option<u64>) {
     view.used_memory = info.used_memory;
     view.maxmemory = info.maxmemory;
     view.version = info.version;
+    view.persistence = Some(RedisPersistence {
+        append_only: info.append_only,
+        append_ok: info.append_ok,
+        snapshot_ok: info.bgsave_ok,
+    });
 }
 
 fn empty_view() -> RedisView {
@@ -129,6 +134,7 @@ fn empty_view() -> RedisView {
         sentinels: std::collections::BTreeMap::new(),
         disk_free: None,
         version: None,
+        persistence: None,
         error: None,
     }
 }

@@ -70,6 +70,15 @@ impl Api {
 
     /// Read something.
     pub async fn get<T: DeserializeOwned>(&self, path: &str) -> anyhow::Result<T> {
+        self.read(path).await?.json().await.context("read the orchestrator's answer")
+    }
+
+    /// Read something as it is.
+    pub async fn get_text(&self, path: &str) -> anyhow::Result<String> {
+        self.read(path).await?.text().await.context("read the orchestrator's answer")
+    }
+
+    async fn read(&self, path: &str) -> anyhow::Result<reqwest::Response> {
         let mut request = self.client.get(format!("{}{path}", self.base)).timeout(READ_WITHIN);
         if let Some(file) = self.token_file.as_ref().filter(|file| file.exists()) {
             // Reading may be open: a token that cannot be read is not in the way then.
@@ -81,7 +90,7 @@ impl Api {
         if !answer.status().is_success() {
             return Err(problem(answer).await.into());
         }
-        answer.json().await.context("read the orchestrator's answer")
+        Ok(answer)
     }
 
     /// Ask for an operation. The body comes whether it succeeded or not; refusals are errors.

@@ -8,7 +8,7 @@ use tier0_init::InitArgs;
 use tier0_lab::LabCommand;
 
 /// The version, the commit it was built from, and a warning where a build is only for tests.
-const VERSION: &str = if tier0_failpoint::ENABLED {
+pub const VERSION: &str = if tier0_failpoint::ENABLED {
     concat!(
         env!("CARGO_PKG_VERSION"),
         " (",
@@ -59,6 +59,12 @@ pub enum Command {
     History(HistoryArgs),
     /// Say step by step what an operation did, and why it ended as it did
     Explain(ExplainArgs),
+    /// Print what all roles have logged, side by side
+    ///
+    /// Of an operation: from shortly before it was accepted until shortly after it ended.
+    Logs(LogsArgs),
+    /// Collect what somebody who helps needs to see into one file, without secrets
+    SupportBundle(SupportBundleArgs),
     /// Make a node's data directory anew from the writer's node; the old one is kept
     Rebuild(RebuildArgs),
     /// Record a single copy of a datastore, and let commits go on without the lost standby
@@ -164,6 +170,11 @@ pub struct MoveArgs {
     /// The old side is down although its agent is silent: you have checked it
     #[arg(long, requires = "accept_loss")]
     pub old_side_is_down: bool,
+    /// Wait until the target has caught up, for at most so many seconds, instead of being refused
+    /// because it is behind
+    #[arg(long, value_name = "SECONDS", num_args = 0..=1, default_missing_value = "60",
+          value_parser = clap::value_parser!(u32).range(1..=100))]
+    pub wait: Option<u32>,
     /// Repeating a command with the same key is the same operation
     #[arg(long, value_name = "KEY")]
     pub idempotency_key: Option<String>,
@@ -180,10 +191,35 @@ pub struct HistoryArgs {
 
 #[derive(Debug, Args)]
 pub struct ExplainArgs {
-    /// The operation's id, or its beginning; `last` is the newest
+    /// The operation's id, or its beginning; `last` is the newest change of the writer, or, where
+    /// there was none, the newest of all
     pub id: String,
     #[command(flatten)]
     pub read: Read,
+}
+
+#[derive(Debug, Args)]
+pub struct LogsArgs {
+    /// The operation's id, or its beginning; `last` is the newest change of the writer. All lines
+    /// that are kept unless said otherwise
+    pub operation: Option<String>,
+    /// Go on until the operation is over
+    #[arg(long, short)]
+    pub follow: bool,
+    #[command(flatten)]
+    pub read: Read,
+}
+
+#[derive(Debug, Args)]
+pub struct SupportBundleArgs {
+    #[command(flatten)]
+    pub target: Target,
+    /// Where to write it; a file that is there is left alone
+    #[arg(long, default_value = "tier0-support.tar.gz", value_name = "FILE")]
+    pub output: PathBuf,
+    /// The stack file, to put it in and to know which secrets to cut out
+    #[arg(long, env = "TIER0_CONFIG", value_name = "FILE")]
+    pub config: Option<PathBuf>,
 }
 
 #[derive(Debug, Args)]

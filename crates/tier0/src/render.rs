@@ -1,7 +1,9 @@
 //! Tables and lines for people. Data goes to standard output; meaning survives without colour.
 
 use comfy_table::{Cell, ContentArrangement, Table, presets};
-use tier0_wire::{AutomaticStatus, CheckBody, OperationBody, PlanBody, StatusBody};
+use tier0_wire::{
+    AutomaticStatus, CheckBody, FindingBody, LogLine, OperationBody, PlanBody, StatusBody,
+};
 
 /// A plain table: no frame, so that it can be cut and pasted.
 fn table(header: &[&str]) -> Table {
@@ -84,18 +86,22 @@ fn automatic(body: &AutomaticStatus) {
 
 /// `tier0 check`.
 pub fn check(body: &CheckBody) {
-    let mut table = table(&["LEVEL", "DATASTORE", "FINDING", "CODE"]);
-    for finding in &body.findings {
+    let mut table = table(&["LEVEL", "DATASTORE", "FINDING", "AGE", "CODE"]);
+    for FindingBody { finding, .. } in &body.findings {
         let datastore = finding.datastore.as_ref().map(ToString::to_string);
         table.add_row([
             &finding.level.to_string(),
             datastore.as_deref().unwrap_or("-"),
             &finding.sentence,
+            &finding.age_ms.map_or("-".to_owned(), |age| format!("{:.1} s", age as f64 / 1000.0)),
             &finding.code,
         ]);
     }
     print(&table);
     println!();
+    if let Some(prediction) = &body.prediction {
+        println!("{}", prediction.sentence);
+    }
     if body.ready {
         println!("a switch to {} would begin now", body.target_region);
     } else {
@@ -199,4 +205,12 @@ pub fn explain(body: &OperationBody) {
         ]);
     }
     print(&table);
+}
+
+/// One line of `tier0 logs`, with the time of day in UTC.
+pub fn log_line(line: &LogLine) -> String {
+    let day_ms = line.at_ms.rem_euclid(86_400_000);
+    let (seconds, ms) = (day_ms / 1000, day_ms % 1000);
+    let time = format!("{:02}:{:02}:{:02}", seconds / 3600, seconds / 60 % 60, seconds % 60);
+    format!("{time}.{ms:03} {:<20} {:<5} {}", line.role, line.level, line.text)
 }

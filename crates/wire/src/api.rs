@@ -242,9 +242,46 @@ pub struct CheckBody {
     pub ready: bool,
     /// Where to.
     pub target_region: String,
-    /// Findings, worst first: code, level, datastore, sentence.
-    #[schema(value_type = Vec<Object>)]
-    pub findings: Vec<tier0_core::readiness::Finding>,
+    /// What a switch would be like, where it would begin.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub prediction: Option<Prediction>,
+    /// Worst first.
+    pub findings: Vec<FindingBody>,
+}
+
+/// What a check found.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, ToSchema)]
+pub struct FindingBody {
+    /// Code, level, datastore, sentence with its numbers, the number that decided, and how old the
+    /// oldest report is that it rests on.
+    #[serde(flatten)]
+    #[schema(value_type = Object)]
+    pub finding: tier0_core::readiness::Finding,
+    /// Since when it has been at this level, RFC 3339; absent where that is not known yet.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub since: Option<String>,
+    /// The page about its code, which ends in commands.
+    pub page: String,
+}
+
+/// What a switch would be like now.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, ToSchema)]
+pub struct Prediction {
+    /// All of it in one sentence.
+    pub sentence: String,
+    /// How long it would take; absent while no switch of this stack has been measured.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub milliseconds: Option<f64>,
+    /// On how many of the last switches that rests.
+    pub switches: u32,
+    /// Open transactions that would be rolled back.
+    pub cancels: u32,
+    /// How long the oldest of them has been open, in milliseconds.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub longest_ms: Option<u64>,
+    /// The `application_name` of that one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub application: Option<String>,
 }
 
 /// Answer of `GET /plan/{region}`.
@@ -282,6 +319,9 @@ pub struct RequestBody {
     pub accept_loss: bool,
     /// The old side is known to be down although its agent is silent.
     pub old_side_is_down: bool,
+    /// Wait for at most this many seconds, up to 100, until the target has caught up, instead of
+    /// being refused because it is behind.
+    pub wait_seconds: Option<u32>,
     /// Who asks, for the history.
     pub requested_by: Option<String>,
 }

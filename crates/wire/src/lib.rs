@@ -5,13 +5,16 @@
 
 mod agent;
 mod api;
+mod logs;
 mod token;
 
 pub use agent::{CommandAnswer, CommandRequest, ConfirmAnswer, ConfirmRequest, Grant, PollRequest};
 pub use api::{
-    AutomaticBody, AutomaticStatus, CheckBody, DatastoreStatus, NearMissBody, NodeStatus,
-    OperationBody, OperationList, PlanBody, PlanStep, Problem, RequestBody, StatusBody, StepBody,
+    AutomaticBody, AutomaticStatus, CheckBody, DatastoreStatus, FindingBody, NearMissBody,
+    NodeStatus, OperationBody, OperationList, PlanBody, PlanStep, Prediction, Problem, RequestBody,
+    StatusBody, StepBody,
 };
+pub use logs::{LogLine, LogsBody};
 pub use token::{TokenError, read_token, tokens_match};
 
 /// The version of the messages in this build.

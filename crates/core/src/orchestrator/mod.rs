@@ -360,6 +360,7 @@ impl Orchestrator {
         }
         seen.missed = None;
         seen.misses = 0;
+        seen.clock_ahead_ms = report.host.wall.map(|wall| wall.0 - now.wall.0);
         seen.report = Some((report, now.moment));
         self.note_flushed(now);
         self.note_following(now);

@@ -18,6 +18,9 @@ pub struct RegionSeen {
     pub misses: u32,
     /// The newest record that the agent is known to have heard of.
     pub heard: Option<Heard>,
+    /// By how much the agent's clock was ahead of this one's when its newest report came, in
+    /// milliseconds; a report that was long on its way makes it look behind. For readiness only.
+    pub clock_ahead_ms: Option<i64>,
 }
 
 impl RegionSeen {

@@ -53,4 +53,6 @@ pub struct Limits {
     pub disk_free_least: u64,
     /// WAL received and not replayed above which a commanded switch is refused, in bytes.
     pub replay_backlog_most: u64,
+    /// How old the newest backup may become.
+    pub backup_age_most: Duration,
 }

@@ -7,6 +7,9 @@ use super::{Finding, Level, Question};
 
 const CODE: &str = "archive-failing";
 
+/// A segment that has waited this long is not on its way any more.
+const WAITING_WARN_SECONDS: u64 = 60;
+
 pub fn check(question: &Question, name: &DatastoreName) -> Finding {
     let finding = |level, sentence| Finding::new(CODE, level, Some(name), sentence);
     let writer = question.old_node(name);
@@ -14,6 +17,19 @@ pub fn check(question: &Question, name: &DatastoreName) -> Finding {
     let Some(archive) = archive else {
         return finding(Level::Unknown, format!("the archiver of {writer} is not known"));
     };
+    // A segment that nobody archives is found by its age, whether or not the archiver reports it.
+    if let Some(oldest) = archive.oldest_waiting_seconds.filter(|age| *age >= WAITING_WARN_SECONDS)
+    {
+        return finding(
+            Level::Warn,
+            format!(
+                "{} segments of {writer} wait to be archived, the oldest for {oldest} s; the \
+                 archiver has failed {} times",
+                archive.waiting, archive.failed
+            ),
+        )
+        .number(oldest as f64);
+    }
     match (archive.last_failed_seconds, archive.last_archived_seconds) {
         (Some(failed), archived) if archived.is_none_or(|archived| failed < archived) => finding(
             Level::Warn,

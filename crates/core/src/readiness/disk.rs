@@ -30,12 +30,14 @@ pub fn check(question: &Question, name: &DatastoreName) -> Finding {
                 megabytes(free),
                 megabytes(least)
             ),
-        ),
+        )
+        .number(megabytes(free) as f64),
         Some(free) => Finding::new(
             "disk-full",
             Level::Pass,
             Some(name),
             format!("{node} has {} MB free", megabytes(free)),
-        ),
+        )
+        .number(megabytes(free) as f64),
     }
 }

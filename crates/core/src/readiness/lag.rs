@@ -24,6 +24,7 @@ pub fn check(question: &Question, name: &DatastoreName) -> Finding {
         return finding(Level::Unknown, format!("how far {node} is behind is not known"));
     };
     let sentence = format!("{node} is {:.1} s behind", lag.as_secs_f64());
+    let finding = |level, sentence| finding(level, sentence).number(lag.as_secs_f64());
     if lag > REFUSE_BEYOND && question.writer_serves(name) {
         finding(Level::Fail, format!("{sentence}, allowed are {} s", REFUSE_BEYOND.as_secs()))
     } else if lag >= WARN_FROM {

@@ -3,6 +3,11 @@
 
 mod agents;
 mod archive;
+mod autostart;
+mod backup;
+mod clocks;
+mod connectivity;
+mod credentials;
 mod disk;
 pub(crate) mod durability;
 mod identity;
@@ -11,7 +16,9 @@ mod membership;
 mod parameters;
 mod postgres_standby;
 mod redis_memory;
+mod redis_persistence;
 mod redis_replica;
+mod redis_versions;
 mod sentinels;
 mod sessions;
 mod slots;
@@ -20,10 +27,13 @@ mod versions;
 pub(crate) use redis_replica::CODE as REDIS_NOT_READY;
 
 use std::fmt;
+use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
-use crate::observe::{MovePolicy, NodeView, PostgresView, ProcessState, RedisView};
+use crate::observe::{
+    AgentReport, HostView, MovePolicy, NodeView, PostgresView, ProcessState, RedisView,
+};
 use crate::orchestrator::{Consent, Lag, Seen, Settings};
 use crate::order::Refusal;
 use crate::record::{DatastoreKind, Record};
@@ -98,6 +108,36 @@ impl Question<'_> {
         }
     }
 
+    /// The newest report of an agent; `None` while it is silent.
+    fn report(&self, region: &Region) -> Option<&AgentReport> {
+        let silence = self.settings.limits.silence;
+        match self.seen.agent_silent(region, self.now, silence) {
+            Some(_) => None,
+            None => self.seen.region(region)?.report.as_ref().map(|(report, _)| report),
+        }
+    }
+
+    /// What an agent knows beside its servers; `None` while it is silent.
+    fn host(&self, region: &Region) -> Option<&HostView> {
+        self.report(region).map(|report| &report.host)
+    }
+
+    /// How old the oldest report is that a finding rests on; `None` where there is none.
+    fn age(&self, datastore: Option<&DatastoreName>) -> Option<Duration> {
+        [&self.record.writer, self.target]
+            .into_iter()
+            .filter_map(|region| {
+                let seen = self.seen.region(region)?;
+                let node = datastore.and_then(|name| {
+                    let id = NodeId::new(name.clone(), region.clone());
+                    seen.report.as_ref()?.0.nodes.get(&id)
+                });
+                let looked = node.map_or(0, |node| node.age_ms);
+                Some(seen.age(self.now)? + Duration::from_millis(looked))
+            })
+            .max()
+    }
+
     /// Whether the old side's agent answers.
     pub fn old_agent_answers(&self) -> bool {
         self.seen
@@ -142,10 +182,17 @@ pub struct Finding {
     pub datastore: Option<DatastoreName>,
     /// With the numbers it was judged by.
     pub sentence: String,
+    /// The one number that decides, where there is one; the code's page says of what.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub number: Option<f64>,
+    /// How old the oldest report is that this rests on, in milliseconds.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub age_ms: Option<u64>,
 }
 
 impl Finding {
-    pub(crate) fn new(
+    /// A finding without a number.
+    pub fn new(
         code: &str,
         level: Level,
         datastore: Option<&DatastoreName>,
@@ -156,7 +203,15 @@ impl Finding {
             level,
             datastore: datastore.cloned(),
             sentence: sentence.into(),
+            number: None,
+            age_ms: None,
         }
+    }
+
+    /// The number that decided.
+    pub(crate) fn number(mut self, number: f64) -> Self {
+        self.number = Some(number);
+        self
     }
 }
 
@@ -164,6 +219,7 @@ impl Finding {
 pub fn judge(question: &Question) -> Vec<Finding> {
     let mut findings = Vec::new();
     findings.extend(agents::check(question));
+    findings.push(clocks::check(question));
     for (name, datastore) in &question.settings.shape.datastores {
         match datastore.kind {
             DatastoreKind::Postgres => {
@@ -176,15 +232,25 @@ pub fn judge(question: &Question) -> Vec<Finding> {
                 findings.push(slots::check(question, name));
                 findings.push(archive::check(question, name));
                 findings.push(versions::check(question, name));
+                findings.push(credentials::check(question, name));
                 findings.push(sessions::check(question, name));
             }
             DatastoreKind::Redis => {
                 findings.push(redis_replica::check(question, name));
                 findings.push(redis_memory::check(question, name));
+                findings.push(redis_persistence::check(question, name));
+                findings.push(redis_versions::check(question, name));
                 findings.extend(sentinels::check(question, name));
             }
         }
         findings.push(disk::check(question, name));
+        findings.push(connectivity::check(question, name));
+        findings.push(autostart::check(question, name));
+        findings.extend(backup::check(question, name));
+    }
+    for finding in &mut findings {
+        let age = question.age(finding.datastore.as_ref());
+        finding.age_ms = age.map(|age| u64::try_from(age.as_millis()).unwrap_or(u64::MAX));
     }
     findings.sort_by_key(|finding| std::cmp::Reverse(finding.level));
     findings

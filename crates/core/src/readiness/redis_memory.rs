@@ -13,6 +13,9 @@ pub fn check(question: &Question, name: &DatastoreName) -> Finding {
     let (Some(old), Some(new)) = (old, new) else {
         return finding(Level::Unknown, "the memory of one node is not known".to_owned());
     };
+    let finding = |level, sentence: String| {
+        finding(level, sentence).number((old.used_memory / 1_000_000) as f64)
+    };
     let megabytes = |bytes: u64| bytes / 1_000_000;
     let fits = |limit: u64| limit == 0 || limit >= old.used_memory;
     if !fits(new.maxmemory) {

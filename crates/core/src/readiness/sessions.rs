@@ -16,16 +16,21 @@ pub fn check(question: &Question, name: &DatastoreName) -> Finding {
     let Some(view) = question.postgres(&writer).filter(|view| view.role.is_some()) else {
         return finding(Level::Unknown, format!("the sessions of {writer} are not known"));
     };
-    let sessions = view.sessions;
-    match view.longest_transaction_ms {
-        Some(longest) if longest >= LONG_MS => finding(
-            Level::Warn,
+    let longest = view.longest_transaction_ms.unwrap_or(0) as f64 / 1000.0;
+    let sentence = match view.open_transactions {
+        0 => format!("{} sessions would end, none of them in a transaction", view.sessions),
+        open => {
+            let application = match view.longest_application.as_deref() {
+                Some(name) if !name.is_empty() => format!(", app={name}"),
+                Some(_) | None => String::new(),
+            };
             format!(
-                "{sessions} sessions would end, and a transaction that has been open for {:.1} s \
-                 would be rolled back",
-                longest as f64 / 1000.0
-            ),
-        ),
-        Some(_) | None => finding(Level::Pass, format!("{sessions} sessions would end")),
-    }
+                "{} sessions would end, and {open} open transactions be rolled back (longest \
+                 {longest:.1} s{application})",
+                view.sessions
+            )
+        }
+    };
+    let long = view.longest_transaction_ms.is_some_and(|longest| longest >= LONG_MS);
+    finding(if long { Level::Warn } else { Level::Pass }, sentence).number(longest)
 }

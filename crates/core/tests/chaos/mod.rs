@@ -641,6 +641,7 @@ impl Chaos {
             stamp_us: self.now,
             peers: BTreeMap::new(),
             refusing: None,
+            host: Default::default(),
         };
         let mut wait = self.random.between(100, 3 * MS);
         if self.wild && self.random.once_in(20) {

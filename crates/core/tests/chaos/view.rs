@@ -62,9 +62,13 @@ impl Chaos {
             clients_admitted: running && server.admitted,
             shut_down_cleanly: None,
             sessions: 0,
+            open_transactions: 0,
             longest_transaction_ms: None,
+            longest_application: None,
             retained_wal: 0,
             slots: BTreeMap::new(),
+            logical_slots: Vec::new(),
+            expiring: None,
             disk_free: Some(10_000_000_000),
             settings: BTreeMap::new(),
             version: Some(150_018),
@@ -98,6 +102,7 @@ fn redis(server: &Server) -> RedisView {
         sentinels: BTreeMap::new(),
         disk_free: Some(10_000_000_000),
         version: None,
+        persistence: None,
         error: None,
     }
 }

@@ -72,6 +72,7 @@ pub fn settings(postgres: usize, redis: usize) -> Settings {
             floors: ms(1000),
             disk_free_least: 64_000_000,
             replay_backlog_most: 64_000_000,
+            backup_age_most: Duration::from_secs(26 * 3600),
         },
     }
 }
@@ -323,6 +324,7 @@ impl World {
             stamp_us: self.now,
             peers: self.peers_of(place),
             refusing: None,
+            host: Default::default(),
         })
     }
 

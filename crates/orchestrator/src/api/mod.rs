@@ -2,6 +2,7 @@
 //! changes something needs a token with the right to it.
 
 mod access;
+mod logs;
 mod operate;
 mod problem;
 mod read;
@@ -10,20 +11,29 @@ use std::sync::Arc;
 
 use axum::Router;
 use axum::routing::{get, post};
+use tier0_core::words::Site;
 use tower_http::catch_panic::CatchPanicLayer;
 use utoipa::OpenApi;
 
+use crate::agents::Agents;
 use crate::driver::Driver;
 use crate::metrics::Metrics;
+use crate::readiness::Kept;
 
 pub use access::Access;
 
 /// What the handlers share.
 pub struct Shared {
+    /// The site of this orchestrator.
+    pub site: Site,
     /// The loop.
     pub driver: Driver,
+    /// The agents, for their logs.
+    pub agents: Agents,
     /// The store, for the history.
     pub store: tier0_store::StoreHandle,
+    /// What is kept of readiness.
+    pub readiness: Arc<Kept>,
     /// Metrics.
     pub metrics: Arc<Metrics>,
     /// Who may do what.
@@ -42,6 +52,7 @@ pub fn router(shared: Arc<Shared>) -> Router {
         .route("/readiness", get(read::readiness))
         .route("/plan/{region}", get(read::plan))
         .route("/metrics", get(read::metrics))
+        .route("/logs", get(logs::logs))
         .route_layer(axum::middleware::from_fn_with_state(Arc::clone(&shared), access::may_read));
     let operations = Router::new()
         .route("/failover/{region}", post(operate::failover))
@@ -75,6 +86,7 @@ pub fn router(shared: Arc<Shared>) -> Router {
         read::readiness,
         read::plan,
         read::metrics,
+        logs::logs,
         read::health,
         read::openapi,
         operate::failover,

@@ -17,6 +17,7 @@ use super::Shared;
 use super::access::Right;
 use super::problem::Refused;
 use crate::driver::{fresh_id, wall};
+use crate::readiness::wait_until_caught_up;
 use crate::report::Answer;
 
 /// How long a caller is kept waiting before it is told that the end is not known yet.
@@ -202,6 +203,9 @@ fn read_body(body: Result<Bytes, BytesRejection>) -> Result<RequestBody, Refused
     let request: RequestBody = serde_json::from_slice(&body)
         .map_err(|error| Refused::bad_request(format!("the body cannot be read: {error}")))?;
     check_texts(&request.reason, request.requested_by.as_ref())?;
+    if request.wait_seconds.is_some_and(|seconds| seconds > WAIT_MOST) {
+        return Err(Refused::bad_request(format!("wait_seconds may be at most {WAIT_MOST}")));
+    }
     Ok(request)
 }
 
@@ -216,6 +220,10 @@ fn check_texts(reason: &String, requested_by: Option<&String>) -> Result<(), Ref
     }
     Ok(())
 }
+
+/// Longest wait for a target to catch up, in seconds: the caller is answered within
+/// [`ANSWER_WITHIN`].
+const WAIT_MOST: u32 = 100;
 
 fn consent(request: &RequestBody) -> Result<Consent, Refused> {
     match (request.accept_loss, request.old_side_is_down) {
@@ -241,6 +249,7 @@ async fn run(
     if let Some(earlier) = same_key(&shared, &headers, &what, &id).await? {
         return known(&shared, earlier).await;
     }
+    let wait = body.wait_seconds.map(|seconds| Duration::from_secs(seconds.into()));
     let request = Request {
         id: id.clone(),
         what,
@@ -250,7 +259,12 @@ async fn run(
     // The operation goes on whether or not the caller stays to hear of it.
     let asking = tokio::spawn({
         let driver = shared.driver.clone();
-        async move { driver.ask(request).await }
+        async move {
+            if let (Asked::Move { target, .. }, Some(most)) = (&request.what, wait) {
+                wait_until_caught_up(&driver, target, most).await;
+            }
+            driver.ask(request).await
+        }
     });
     match tokio::time::timeout(ANSWER_WITHIN, asking).await {
         Ok(Ok(Answer::Operation(body))) => Ok(operation(*body)),

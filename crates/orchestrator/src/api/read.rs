@@ -7,8 +7,7 @@ use axum::extract::{Path, Query, State};
 use axum::http::{StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use serde::Deserialize;
-use tier0_core::orchestrator::{Consent, Now, Orchestrator};
-use tier0_core::readiness::{Level, Question, judge, may_move};
+use tier0_core::orchestrator::{Now, Orchestrator};
 use tier0_core::steps::row;
 use tier0_core::words::{OperationId, Region};
 use tier0_wire::{
@@ -19,7 +18,7 @@ use utoipa::IntoParams;
 use super::Shared;
 use super::problem::Refused;
 use crate::metrics::Snapshot;
-use crate::status;
+use crate::{readiness, status};
 
 /// What the stack is at the moment.
 #[utoipa::path(
@@ -147,8 +146,7 @@ pub async fn readiness(
 ) -> Result<Json<CheckBody>, Refused> {
     let Query(asked) = asked.map_err(|error| Refused::bad_request(error.body_text()))?;
     let target = asked.target.map(|target| region(&target)).transpose()?;
-    let body = shared.driver.look(move |core, now| check(core, now, target)).await;
-    body.unwrap_or_else(|| Err(Refused::not_ready())).map(Json)
+    checked(&shared, target).await.map(Json)
 }
 
 /// The steps that a failover to a region would take, without taking any.
@@ -167,12 +165,11 @@ pub async fn plan(
     Path(name): Path<String>,
 ) -> Result<Json<PlanBody>, Refused> {
     let target = region(&name)?;
-    let body = shared
+    let check = checked(&shared, Some(target)).await?;
+    let steps = shared
         .driver
-        .look(move |core, now| {
-            let check = check(core, now, Some(target))?;
-            let steps = core
-                .plan_of_move()
+        .look(|core, _| {
+            core.plan_of_move()
                 .into_iter()
                 .map(|(key, sentence)| PlanStep {
                     step: key.step.id().to_owned(),
@@ -180,11 +177,11 @@ pub async fn plan(
                     sentence: sentence.to_owned(),
                     after: row(key.step).after.iter().map(|step| step.id().to_owned()).collect(),
                 })
-                .collect();
-            Ok(PlanBody { target_region: check.target_region.clone(), check, steps })
+                .collect()
         })
-        .await;
-    body.unwrap_or_else(|| Err(Refused::not_ready())).map(Json)
+        .await
+        .ok_or_else(Refused::not_ready)?;
+    Ok(Json(PlanBody { target_region: check.target_region.clone(), check, steps }))
 }
 
 fn region(name: &str) -> Result<Region, Refused> {
@@ -192,41 +189,30 @@ fn region(name: &str) -> Result<Region, Refused> {
         .map_err(|error| Refused::new(StatusCode::NOT_FOUND, "unknown-region", format!("{error}")))
 }
 
-fn check(core: &Orchestrator, now: &Now, target: Option<Region>) -> Result<CheckBody, Refused> {
-    let record = core.record().ok_or_else(Refused::not_ready)?;
-    let shape = &core.settings().shape;
-    let other = shape.other(&record.writer).cloned();
-    let target = target.or(other).ok_or_else(Refused::not_ready)?;
-    if !shape.regions.contains(&target) {
-        let detail = format!("there is no region {target}");
-        return Err(Refused::new(StatusCode::NOT_FOUND, "unknown-region", detail));
+fn known(core: &Orchestrator, target: Option<&Region>) -> Result<(), Refused> {
+    match target.filter(|target| !core.settings().shape.regions.contains(target)) {
+        None => Ok(()),
+        Some(target) => {
+            let detail = format!("there is no region {target}");
+            Err(Refused::new(StatusCode::NOT_FOUND, "unknown-region", detail))
+        }
     }
-    if target == record.writer {
-        let sentence = format!("{target} is the writer already");
-        let finding = tier0_core::readiness::Finding {
-            code: "already-writer".to_owned(),
-            level: Level::Fail,
-            datastore: None,
-            sentence,
-        };
-        return Ok(CheckBody {
-            ready: false,
-            target_region: target.to_string(),
-            findings: vec![finding],
-        });
-    }
-    let question = Question {
-        settings: core.settings(),
-        record,
-        seen: core.seen(),
-        lag: core.lag(),
-        now: now.moment,
-        target: &target,
-        consent: Consent::None,
-    };
-    let ready = may_move(&question).is_ok() && core.frozen().is_none() && record.claim.is_none();
-    Ok(CheckBody { ready, target_region: target.to_string(), findings: judge(&question) })
 }
+
+/// Check a move, with what the history says of earlier ones.
+async fn checked(shared: &Shared, target: Option<Region>) -> Result<CheckBody, Refused> {
+    let looked = shared.driver.look(move |core, now| {
+        known(core, target.as_ref())?;
+        readiness::check(core, now, target).ok_or_else(Refused::not_ready)
+    });
+    let checked = looked.await.unwrap_or_else(|| Err(Refused::not_ready()))?;
+    // Without the history there is no prediction; whether it can work is known all the same.
+    let history = shared.store.operations(HISTORY, None).await.unwrap_or_default();
+    Ok(checked.body(&shared.readiness, &history))
+}
+
+/// How many operations are looked at for measured switches, repairs included.
+const HISTORY: u32 = 60;
 
 /// Metrics in the OpenMetrics text form.
 #[utoipa::path(
@@ -238,7 +224,7 @@ fn check(core: &Orchestrator, now: &Now, target: Option<Region>) -> Result<Check
 )]
 pub async fn metrics(State(shared): State<Arc<Shared>>) -> Response {
     let look = |core: &Orchestrator, now: &Now| {
-        let check = check(core, now, None).ok();
+        let check = readiness::check(core, now, None);
         Snapshot::of(core, now, check)
     };
     let snapshot = shared.driver.look(look).await.flatten();

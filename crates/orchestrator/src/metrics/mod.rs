@@ -16,8 +16,9 @@ use prometheus_client::registry::Registry;
 use tier0_core::orchestrator::{Activity, Ended, Now, Orchestrator};
 use tier0_core::readiness::Level;
 use tier0_core::record::AutomaticMode;
-use tier0_wire::{CheckBody, OperationBody, StatusBody};
+use tier0_wire::{OperationBody, StatusBody};
 
+use crate::readiness::Checked;
 use crate::status;
 
 use nodes::{NodeMetrics, SeenNode};
@@ -89,14 +90,14 @@ const LEVELS: [Level; 4] = [Level::Pass, Level::Warn, Level::Unknown, Level::Fai
 /// The state that is shown beside the counters, as of one moment.
 pub struct Snapshot {
     status: StatusBody,
-    check: Option<CheckBody>,
+    check: Option<Checked>,
     nodes: Vec<SeenNode>,
 }
 
 impl Snapshot {
     /// What the core knows; `None` before the record was read. `check` is what the readiness of
     /// the other region says.
-    pub fn of(core: &Orchestrator, now: &Now, check: Option<CheckBody>) -> Option<Self> {
+    pub fn of(core: &Orchestrator, now: &Now, check: Option<Checked>) -> Option<Self> {
         Some(Snapshot { status: status::status(core, now)?, check, nodes: nodes::seen(core, now) })
     }
 }
@@ -308,7 +309,7 @@ impl Metrics {
     }
 
     /// One series for each check and level: where a check says several things, its worst.
-    fn take_in_check(&self, check: Option<&CheckBody>) {
+    fn take_in_check(&self, check: Option<&Checked>) {
         self.readiness.clear();
         self.ready.set(i64::from(check.is_some_and(|check| check.ready)));
         let mut worst: BTreeMap<(String, &str), Level> = BTreeMap::new();

@@ -93,6 +93,8 @@ impl Pair {
                 data_directory: at.join("data"),
                 archive_directory: Some(at.join("archive")),
                 log_file: at.join("log").join("postgres.log"),
+                backup_stamp_file: None,
+                backup_command: None,
                 adopted: None,
             };
             nodes.insert(NodeId::new("main".parse().unwrap(), node.region.clone()), node);

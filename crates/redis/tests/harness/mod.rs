@@ -123,6 +123,8 @@ impl Lab {
                     data_directory: directory.path().join(region),
                     archive_directory: None,
                     log_file: directory.path().join(format!("log/{region}.log")),
+                    backup_stamp_file: None,
+                    backup_command: None,
                     adopted: None,
                 };
                 (id, settings)

@@ -24,18 +24,24 @@ pub async fn run(args: &ExplainArgs) -> anyhow::Result<ExitCode> {
     Ok(ExitCode::SUCCESS)
 }
 
+/// What changes the writer.
+const MOVES: [&str; 3] = ["switchover", "failover", "failback"];
+
 /// The whole id that an operator means.
-async fn resolve(api: &Api, meant: &str) -> anyhow::Result<String> {
+pub async fn resolve(api: &Api, meant: &str) -> anyhow::Result<String> {
     if meant.len() >= 36 {
         return Ok(meant.to_owned());
     }
     let list: OperationList = api.get("/operations?limit=200").await?;
-    let mut ids = list.operations.into_iter().map(|body| body.operation_id);
+    let mut all = list.operations.iter();
     let found = match meant {
-        "last" => ids.next(),
-        beginning => ids.find(|id| id.starts_with(beginning)),
+        // Repairs follow every move by themselves; who asks for the last operation means the move.
+        "last" => {
+            all.find(|body| MOVES.contains(&body.kind.as_str())).or_else(|| list.operations.first())
+        }
+        beginning => all.find(|body| body.operation_id.starts_with(beginning)),
     };
-    found.ok_or_else(|| {
+    found.map(|body| body.operation_id.clone()).ok_or_else(|| {
         Failure {
             what: format!("no operation among the newest 200 begins with '{meant}'"),
             hint: Some("`tier0 history` lists them".to_owned()),

@@ -26,6 +26,7 @@ pub async fn run(region: &str, args: &MoveArgs) -> anyhow::Result<ExitCode> {
         reason: args.reason.clone(),
         accept_loss: args.accept_loss,
         old_side_is_down: args.old_side_is_down,
+        wait_seconds: args.wait,
         requested_by: who(),
     };
     let path = format!("/failover/{region}");

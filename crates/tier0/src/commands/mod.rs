@@ -10,9 +10,11 @@ mod failover;
 mod generate;
 mod history;
 mod init;
+mod logs;
 mod rebuild;
 mod serve;
 mod status;
+mod support_bundle;
 
 use std::process::ExitCode;
 
@@ -27,6 +29,8 @@ pub async fn run(cli: Cli) -> anyhow::Result<ExitCode> {
         Command::Failback(args) => failover::home(&args).await,
         Command::History(args) => history::run(&args).await,
         Command::Explain(args) => explain::run(&args).await,
+        Command::Logs(args) => logs::run(&args).await,
+        Command::SupportBundle(args) => support_bundle::run(&args).await,
         Command::Rebuild(args) => rebuild::run(&args).await,
         Command::Automatic(args) => automatic::run(&args).await,
         Command::Expose(args) => expose::run(&args).await,

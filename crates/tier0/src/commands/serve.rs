@@ -4,6 +4,8 @@ use std::process::ExitCode;
 
 use tokio::signal::unix::{SignalKind, signal};
 use tracing_subscriber::EnvFilter;
+use tracing_subscriber::layer::SubscriberExt;
+use tracing_subscriber::util::SubscriberInitExt;
 
 use crate::cli::{AgentArgs, OrchestratorArgs};
 
@@ -30,11 +32,8 @@ pub async fn telemetry_api(args: AgentArgs) -> anyhow::Result<ExitCode> {
 
 fn log() {
     let filter = EnvFilter::try_from_env("TIER0_LOG").unwrap_or_else(|_| EnvFilter::new("info"));
-    tracing_subscriber::fmt()
-        .with_env_filter(filter)
-        .with_writer(std::io::stderr)
-        .with_ansi(false)
-        .init();
+    let lines = tracing_subscriber::fmt::layer().with_writer(std::io::stderr).with_ansi(false);
+    tracing_subscriber::registry().with(filter).with(lines).with(tier0_logbook::Logbook).init();
 }
 
 /// Resolves when the process is asked to end. Without a handler the signal ends it at once, which

@@ -2,12 +2,14 @@
 //! down: a guardian waits on a pipe that closes when this process ends in whatever way.
 
 mod api;
+mod page;
 mod processes;
 mod prometheus;
 mod stores;
 mod traffic;
 
 pub use api::{Answer, Api, Ask, Token, until};
+pub use page::{Section, troubleshooting};
 pub use processes::{kill, taken_off, thaw};
 pub use prometheus::{Prometheus, root};
 pub use stores::{Sentinel, acknowledged, admin, postgres, redis, writer_session};
