@@ -12,14 +12,43 @@ use std::process::Command;
 use std::time::{Duration, Instant};
 
 use clients::Writer;
-use servers::Servers;
+use servers::{Layout, Servers};
 
 /// How long the stack may take to be protected.
 const PROTECTED: Duration = Duration::from_secs(60);
 
 #[test]
 fn running_servers_are_adopted_moved_and_moved_back() {
-    let mut servers = Servers::make();
+    adopt(Servers::make(Layout::Plain));
+}
+
+#[test]
+fn clusters_of_debians_own_layout_are_adopted_moved_and_moved_back() {
+    let found = Command::new("pg_createcluster").arg("--version").output();
+    assert!(found.is_ok(), "pg_createcluster is missing: install postgresql-common");
+    let servers = Servers::make(Layout::Debian);
+    let looked = servers.init(&[]);
+    let text = String::from_utf8_lossy(&looked.stdout).into_owned();
+    assert!(text.contains("start.conf says auto: the system starts it at boot"), "{text}");
+    servers.start_conf("manual");
+    let servers = adopt(servers);
+
+    // Somebody gives the servers back to the system: the agents see it.
+    let check = |ready: bool, autostart: bool| {
+        until(PROTECTED, || {
+            let (is_ready, said) = servers.check();
+            let named = said.contains("start.conf says auto");
+            if is_ready == ready && named == autostart { Ok(()) } else { Err(said) }
+        });
+    };
+    check(true, false);
+    servers.start_conf("auto");
+    check(false, true);
+    servers.start_conf("manual");
+    check(true, false);
+}
+
+fn adopt(mut servers: Servers) -> Servers {
     let before = servers.process_numbers();
     let writer = Writer::start(&servers);
 
@@ -65,6 +94,7 @@ fn running_servers_are_adopted_moved_and_moved_back() {
     servers.start_agents();
     servers.wait_protected("region1", PROTECTED);
     assert_eq!(servers.process_numbers(), before, "a server was started anew");
+    servers
 }
 
 /// Run a command to its end and panic with its output unless it worked.

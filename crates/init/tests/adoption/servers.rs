@@ -17,7 +17,18 @@ const PORT: u16 = 5_544;
 const REDIS_PORT: u16 = 6_544;
 const SENTINEL_PORT: u16 = 26_544;
 
+/// Where a server's configuration is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Layout {
+    /// Beside its data, as `initdb` leaves it.
+    Plain,
+    /// In a directory of its own, as Debian's `pg_createcluster` makes it: `/etc/postgresql`, moved
+    /// below the test's directory by `PG_CLUSTER_CONF_ROOT`.
+    Debian,
+}
+
 pub struct Servers {
+    layout: Layout,
     directory: tempfile::TempDir,
     network: u32,
     roles: Vec<(String, Child)>,
@@ -36,10 +47,14 @@ fn program() -> PathBuf {
 }
 
 impl Servers {
-    pub fn make() -> Servers {
+    pub fn make(layout: Layout) -> Servers {
         let directory = tempfile::tempdir().unwrap();
-        let servers =
-            Servers { directory, network: 211 + std::process::id() % 40, roles: Vec::new() };
+        let first = match layout {
+            Layout::Plain => 211,
+            Layout::Debian => 171,
+        };
+        let network = first + std::process::id() % 40;
+        let servers = Servers { layout, directory, network, roles: Vec::new() };
         fs::copy(program(), servers.path("tier0")).unwrap();
         if rustix::process::geteuid().is_root() {
             must(
@@ -117,30 +132,16 @@ impl Servers {
     }
 
     fn make_postgres(&self) {
-        let data = self.path("main/data");
         self.write("password", SUPERUSER_PASSWORD);
-        must(
-            self.run(binaries().join("initdb"))
-                .args(["-U", "postgres", "--auth-local=trust", "--auth-host=scram-sha-256", "-D"])
-                .arg(&data)
-                .arg("--pwfile=password"),
-        );
+        self.make_cluster("main", PORT);
         let append = |name: &str, text: &str| {
-            let path = self.path(name);
+            let path = self.conf("main", name);
             let old = fs::read_to_string(&path).unwrap();
             fs::write(&path, old + text).unwrap();
         };
+        append("postgresql.conf", &self.own_settings(1, PORT));
         append(
-            "main/data/postgresql.conf",
-            &format!(
-                "listen_addresses = '{}'\nport = {PORT}\nunix_socket_directories = '{}'\n\
-             shared_buffers = 32MB\ndynamic_shared_memory_type = mmap\nwork_mem = 7MB\n",
-                self.ip(1),
-                self.directory.path().display(),
-            ),
-        );
-        append(
-            "main/data/pg_hba.conf",
+            "pg_hba.conf",
             "host replication streamer 127.0.0.0/8 scram-sha-256\n\
              host all all 127.0.0.0/8 scram-sha-256\n",
         );
@@ -158,6 +159,11 @@ impl Servers {
             "CREATE TABLE ledger (id bigint PRIMARY KEY); ALTER TABLE ledger OWNER TO shop; \
              CREATE TABLE old AS SELECT g, md5(g::text) FROM generate_series(1, 200000) g",
         );
+        if self.layout == Layout::Debian {
+            // The usual way: a cluster for the configuration, its data thrown away.
+            self.make_cluster("spare", PORT + 1);
+            fs::remove_dir_all(self.path("spare/data")).unwrap();
+        }
         // An asynchronous standby, the way the manual makes one.
         must(
             self.run(binaries().join("pg_basebackup"))
@@ -176,18 +182,94 @@ impl Servers {
                 .arg("-D")
                 .arg(self.path("spare/data")),
         );
-        let conf = fs::read_to_string(self.path("spare/data/postgresql.conf")).unwrap();
-        let conf = conf
-            .replace(&format!("port = {PORT}"), &format!("port = {}", PORT + 1))
-            .replace(&self.ip(1), &self.ip(2));
-        fs::write(self.path("spare/data/postgresql.conf"), conf).unwrap();
+        self.configure_spare();
         self.pg_ctl("spare", "start");
     }
 
+    /// What this machine's servers need, and something of the operator's.
+    fn own_settings(&self, place: u32, port: u16) -> String {
+        format!(
+            "listen_addresses = '{}'\nport = {port}\nunix_socket_directories = '{}'\n\
+             shared_buffers = 32MB\ndynamic_shared_memory_type = mmap\nwork_mem = 7MB\n",
+            self.ip(place),
+            self.directory.path().display(),
+        )
+    }
+
+    /// The standby's own address and port, in its own file.
+    fn configure_spare(&self) {
+        let path = self.conf("spare", "postgresql.conf");
+        let conf = fs::read_to_string(&path).unwrap();
+        let conf = match self.layout {
+            Layout::Plain => conf
+                .replace(&format!("port = {PORT}"), &format!("port = {}", PORT + 1))
+                .replace(&self.ip(1), &self.ip(2)),
+            Layout::Debian => {
+                let hba = fs::read(self.conf("main", "pg_hba.conf")).unwrap();
+                fs::write(self.conf("spare", "pg_hba.conf"), hba).unwrap();
+                conf + &self.own_settings(2, PORT + 1)
+            }
+        };
+        fs::write(path, conf).unwrap();
+    }
+
+    /// A file of a cluster's configuration.
+    pub fn conf(&self, name: &str, file: &str) -> PathBuf {
+        match self.layout {
+            Layout::Plain => self.path(&format!("{name}/data/{file}")),
+            Layout::Debian => self.path(&format!("etc/15/{name}/{file}")),
+        }
+    }
+
+    fn make_cluster(&self, name: &str, port: u16) {
+        let data = self.path(&format!("{name}/data"));
+        let initdb = ["-U", "postgres", "--auth-local=trust", "--auth-host=scram-sha-256"];
+        match self.layout {
+            Layout::Plain => {
+                let mut command = self.run(binaries().join("initdb"));
+                must(command.args(initdb).arg("-D").arg(&data).arg("--pwfile=password"));
+            }
+            Layout::Debian => {
+                self.make_directory("etc");
+                self.make_directory(name);
+                let log = self.path(&format!("{name}.log"));
+                let mut command = self.debian("pg_createcluster");
+                command.args(["15", name, "--start-conf", "auto", "-p", &port.to_string(), "-d"]);
+                command.arg(&data).arg("-l").arg(log).arg("-s").arg(self.directory.path());
+                if rustix::process::geteuid().is_root() {
+                    command.args(["-u", "postgres"]);
+                }
+                let password = format!("--pwfile={}", self.path("password").display());
+                must(command.arg("--").args(initdb).arg(password));
+            }
+        }
+    }
+
+    /// One of Debian's wrappers, with its `/etc/postgresql` below the test's directory.
+    fn debian(&self, program: &str) -> Command {
+        let mut command = Command::new(program);
+        command.env("PG_CLUSTER_CONF_ROOT", self.path("etc")).env("LC_ALL", "C");
+        command.current_dir("/").stdin(Stdio::null());
+        command
+    }
+
     fn pg_ctl(&self, name: &str, verb: &str) {
-        let mut command = self.run(binaries().join("pg_ctl"));
-        command.args(["-w", "-m", "fast", "-D"]).arg(self.path(&format!("{name}/data")));
-        command.arg("-l").arg(self.path(&format!("{name}.log"))).arg(verb);
+        let mut command = match self.layout {
+            Layout::Plain => {
+                let mut command = self.run(binaries().join("pg_ctl"));
+                command.args(["-w", "-m", "fast", "-D"]).arg(self.path(&format!("{name}/data")));
+                command.arg("-l").arg(self.path(&format!("{name}.log"))).arg(verb);
+                command
+            }
+            Layout::Debian => {
+                let mut command = self.debian("pg_ctlcluster");
+                command.args(["--skip-systemctl-redirect", "15", name, verb]);
+                if verb == "stop" {
+                    command.args(["-m", "fast"]);
+                }
+                command
+            }
+        };
         let status = command.stdout(Stdio::null()).stderr(Stdio::null()).status().unwrap();
         assert!(status.success() || verb == "stop", "pg_ctl {verb} {name}");
     }
@@ -260,6 +342,8 @@ impl Servers {
             ])
             .args(["--orchestrator", &format!("witness:{three}:8003"), "--directory"])
             .arg(self.path("stack"))
+            .arg("--units")
+            .arg(self.path("units"))
             .args(more)
             .output()
             .unwrap()
@@ -306,6 +390,19 @@ impl Servers {
             .arg(self.path("stack/secrets/operate-token"))
             .output()
             .unwrap()
+    }
+
+    /// What `tier0 check` says, and whether it is ready.
+    pub fn check(&self) -> (bool, String) {
+        let output = self.ask(&["check"]);
+        (output.status.success(), String::from_utf8_lossy(&output.stdout).into_owned())
+    }
+
+    /// Have Debian start the clusters at boot, or leave that to the agents.
+    pub fn start_conf(&self, word: &str) {
+        for name in ["main", "spare"] {
+            fs::write(self.conf(name, "start.conf"), format!("{word}\n")).unwrap();
+        }
     }
 
     pub fn wait_protected(&self, region: &str, limit: Duration) {
@@ -362,8 +459,7 @@ impl Servers {
 
     pub fn operators_lines_are_there(&self) {
         for (name, region) in [("main", "region1"), ("spare", "region2")] {
-            let read =
-                |file: &str| fs::read_to_string(self.path(&format!("{name}/data/{file}"))).unwrap();
+            let read = |file: &str| fs::read_to_string(self.conf(name, file)).unwrap();
             assert!(read("postgresql.conf").contains("work_mem = 7MB"));
             assert!(read("pg_hba.conf").contains("host all all 127.0.0.0/8 scram-sha-256"));
             assert_eq!(self.sql(region, "postgres", "SHOW work_mem"), "7MB");
