@@ -324,6 +324,9 @@ impl Desk {
             desk.keep_outcome(&after, outcome).await;
             failpoint("agent.kept", &after).await;
         };
+        if matches!(command.order, Order::PostgresJoinBegin { .. }) {
+            lock(&self.lease).joined();
+        }
         let delay = self.delay(&command);
         node.begin(command, delay, performed, kept);
         self.changed();

@@ -72,6 +72,12 @@ impl Lease {
         self.alone = alone;
     }
 
+    /// A standby is about to enter a takeover set: from here on a lease is needed, whatever was
+    /// told before.
+    pub fn joined(&mut self) {
+        self.alone = false;
+    }
+
     /// The granter gave it, in answer to a stamp of this agent.
     pub fn granted(&mut self, stamp: Boot, length: Duration) {
         self.length = length;
@@ -141,6 +147,14 @@ mod tests {
         assert_eq!(lease.standing(&here(), at(60_000)), Standing::Holds);
         lease.told("region2".parse().unwrap(), true);
         assert_eq!(lease.standing(&here(), at(60_000)), Standing::Lost);
+    }
+
+    #[test]
+    fn a_join_needs_a_lease_before_the_record_says_so() {
+        let mut lease = Lease::new(SECOND, at(0));
+        lease.told(here(), true);
+        lease.joined();
+        assert_eq!(lease.standing(&here(), at(60_000)), Standing::Over);
     }
 
     #[test]

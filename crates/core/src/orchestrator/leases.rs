@@ -3,7 +3,7 @@
 //! The holders are the agents: one that is granted nothing, and that no peer confirms, holds its
 //! servers. This orchestrator is the only granter, since its store lets no other one in.
 
-use crate::record::DatastoreKind;
+use crate::record::{DatastoreKind, OperationKind};
 use crate::words::{DatastoreName, Moment, NodeId, Region};
 
 use super::Orchestrator;
@@ -30,15 +30,18 @@ impl Orchestrator {
         }
     }
 
-    /// Whether no takeover set has a member, so that nobody can be promoted (L4).
+    /// Whether no takeover set has a member, nor is about to get one, so that nobody can be
+    /// promoted (L4).
     pub fn is_alone(&self) -> bool {
-        self.record.as_ref().is_some_and(|record| {
-            record
-                .datastores
-                .values()
-                .filter(|datastore| datastore.kind == DatastoreKind::Postgres)
-                .all(|datastore| datastore.takeover.is_empty())
-        })
+        let joining = self.activities.values().any(|activity| activity.kind == OperationKind::Join);
+        !joining
+            && self.record.as_ref().is_some_and(|record| {
+                record
+                    .datastores
+                    .values()
+                    .filter(|datastore| datastore.kind == DatastoreKind::Postgres)
+                    .all(|datastore| datastore.takeover.is_empty())
+            })
     }
 
     /// Whether the old side of a datastore serves nobody any more: it gave its lease up, or the
