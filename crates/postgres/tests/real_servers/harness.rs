@@ -227,10 +227,18 @@ impl Node {
         }
     }
 
+    /// The code of the refusal. A server that was killed a moment ago may end while it is asked:
+    /// that is unknown, and is asked again.
     pub async fn refused(&self, order: Order) -> String {
-        match self.order(order.clone(), LIMIT).await {
-            Outcome::Refused { refusal } => refusal.code,
-            other => panic!("{order:?}: {other}"),
+        let began = Instant::now();
+        loop {
+            match self.order(order.clone(), LIMIT).await {
+                Outcome::Refused { refusal } => return refusal.code,
+                Outcome::Unknown { .. } if began.elapsed() < LIMIT => {
+                    tokio::time::sleep(Duration::from_millis(50)).await;
+                }
+                other => panic!("{order:?}: {other}"),
+            }
         }
     }
 
