@@ -10,6 +10,10 @@ TIER0  = $(TARGET)/debug/tier0
 KEEP_FLAG = $(if $(filter-out 0,$(KEEP)),--keep)
 # Every test that starts servers wants both cores of a small machine to itself.
 TEST_THREADS = $(or $(RUST_TEST_THREADS),2)
+# Tests that cannot run on this machine note themselves there.
+SKIPPED = $(abspath $(TARGET))/skipped
+TEST = TIER0_SKIPPED=$(SKIPPED) $(CARGO) test --locked
+SAY_SKIPPED = if [ -s $(SKIPPED) ]; then echo "$$(wc -l < $(SKIPPED)) SKIPPED:"; cat $(SKIPPED); fi
 
 .PHONY: help setup setup-tests build demo demo-specification test test-long no-failpoints bench lint clean-lab
 
@@ -32,18 +36,22 @@ demo-specification: build ## The same traffic moved the specification's way, and
 	@$(TIER0) lab demo --specification $(KEEP_FLAG)
 
 test: setup-tests lint build no-failpoints ## All tests, against real servers
-	@RUST_TEST_THREADS=$(TEST_THREADS) $(CARGO) test --locked --workspace --exclude tier0
-	@RUST_TEST_THREADS=1 $(CARGO) test --locked --package tier0 --features failpoints
+	@rm -f $(SKIPPED)
+	@RUST_TEST_THREADS=$(TEST_THREADS) $(TEST) --workspace --exclude tier0
+	@RUST_TEST_THREADS=1 $(TEST) --package tier0 --features failpoints
+	@$(SAY_SKIPPED)
 
 test-long: setup-tests lint build no-failpoints ## The same, and what takes many minutes
-	@TIER0_LONG=1 RUST_TEST_THREADS=$(TEST_THREADS) $(CARGO) test --locked --workspace --exclude tier0
-	@TIER0_LONG=1 RUST_TEST_THREADS=1 $(CARGO) test --locked --package tier0 --features failpoints
+	@rm -f $(SKIPPED)
+	@TIER0_LONG=1 RUST_TEST_THREADS=$(TEST_THREADS) $(TEST) --workspace --exclude tier0
+	@TIER0_LONG=1 RUST_TEST_THREADS=1 $(TEST) --package tier0 --features failpoints
+	@$(SAY_SKIPPED)
 
 # The places at which a test can end a role are not in a build that is not for tests.
 no-failpoints: build
 	@if grep -q TIER0_FAILPOINT_FILE $(TIER0); then echo "the build has failpoints" >&2; exit 1; fi
 
-bench: build ## Measure switches under load, and failovers from a killed region; BENCH=--quick or --large
+bench: build ## Measure switches under load, failovers and outages; BENCH=--quick or --large
 	@$(TIER0) lab bench $(BENCH)
 
 lint: setup ## Formatting and clippy

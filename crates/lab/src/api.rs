@@ -58,6 +58,7 @@ impl Api {
         let answer = self
             .client
             .get(format!("{}/status", self.base))
+            .header("Authorization", format!("Bearer {}", self.token.expose()))
             .timeout(READ_DEADLINE)
             .send()
             .await

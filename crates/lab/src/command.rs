@@ -14,8 +14,13 @@ use crate::bench::{self, BenchArgs};
 use crate::demo;
 use crate::down::{self, Data};
 use crate::exec;
+use crate::fault::disk::Disks;
+use crate::fault::{self, FaultArgs};
 use crate::ledger::{Targets, TrafficPlan};
+use crate::network::link::{self, LinkArgs};
+use crate::network::{Network, namespaces};
 use crate::plan::Size;
+use crate::prober::watch::{self, ProbeArgs};
 use crate::processes;
 use crate::progress::Progress;
 use crate::signals::Interruption;
@@ -41,6 +46,12 @@ pub enum LabCommand {
     Traffic(TrafficArgs),
     /// Show a switch to the other region and back, under traffic.
     Demo(DemoArgs),
+    /// Try a write on both sides all the time, and show when nobody was served.
+    Probe(ProbeArgs),
+    /// Show the links between the sites, or delay, thin out and cut them.
+    Link(LinkArgs),
+    /// Break one part, or mend it; without arguments say what can be broken.
+    Fault(FaultArgs),
     /// Measure switches under load, and failovers from a killed region.
     Bench(BenchArgs),
 }
@@ -61,7 +72,20 @@ impl Which {
         directory_of(self.instance, self.directory.as_deref())
     }
 
-    fn state(&self) -> Result<LabState> {
+    /// The flags that name this lab, for a command that is printed.
+    pub fn flags(&self) -> String {
+        let mut text = String::new();
+        if self.instance != 0 {
+            text.push_str(&format!(" --instance {}", self.instance));
+        }
+        if let Some(directory) = &self.directory {
+            text.push_str(&format!(" --directory {}", directory.display()));
+        }
+        text
+    }
+
+    /// The lab itself.
+    pub fn state(&self) -> Result<LabState> {
         let path = self.path()?;
         LabState::load(&path)?.with_context(|| {
             format!("there is no lab in {}; bring one up with: tier0 lab up", path.display())
@@ -88,6 +112,16 @@ pub struct UpArgs {
     /// Whether the writer may be moved without being asked: armed, observe or off.
     #[arg(long, default_value = "armed", value_parser = automatic)]
     pub automatic: AutomaticMode,
+    /// A network namespace for each site, and links between them that can be delayed and cut; needs
+    /// root.
+    #[arg(long)]
+    pub netns: bool,
+    /// A small file system for each node and agent, which can be full; needs root.
+    #[arg(long)]
+    pub own_disks: bool,
+    /// From which number the links draw what is lost and how late the rest is.
+    #[arg(long, default_value_t = 1, requires = "netns")]
+    pub seed: u64,
     /// Print what `lab status --json` prints.
     #[arg(long)]
     pub json: bool,
@@ -189,6 +223,10 @@ pub struct DemoArgs {
     /// Show the specification's own way instead, and what it loses.
     #[arg(long)]
     pub specification: bool,
+    /// Then also kill every process of the writer's region, and command nothing. Needs a stack that
+    /// acts by itself.
+    #[arg(long, hide = true, conflicts_with = "specification")]
+    pub by_itself: bool,
     /// Leave the stack up.
     #[arg(long)]
     pub keep: bool,
@@ -207,6 +245,9 @@ pub async fn run(command: LabCommand) -> Result<ExitCode> {
             exec::exec(&arguments.which.state()?, &arguments.what, &arguments.arguments)
         }
         LabCommand::Traffic(arguments) => run_traffic(arguments).await,
+        LabCommand::Probe(arguments) => watch::run(&arguments.which.state()?, &arguments).await,
+        LabCommand::Fault(arguments) => fault::run(&arguments).await,
+        LabCommand::Link(arguments) => link::run(&arguments.which.state()?, &arguments),
         LabCommand::Demo(arguments) => run_demo(arguments).await,
         LabCommand::Bench(arguments) => bench::run(arguments).await,
     }
@@ -225,6 +266,13 @@ async fn run_up(arguments: UpArgs) -> Result<ExitCode> {
         redis_mode,
         automatic: arguments.automatic,
     };
+    if arguments.netns {
+        plan.network = Network::Namespaces;
+        plan.seed = arguments.seed;
+    }
+    if arguments.own_disks {
+        plan.disks = Disks::Own;
+    }
     let mut interruption = Interruption::listen()?;
     let came_up = tokio::select! {
         came_up = up(&plan, progress) => came_up?,
@@ -272,7 +320,15 @@ fn run_status(arguments: &StatusArgs) -> Result<ExitCode> {
 async fn run_down(arguments: &DownArgs) -> Result<ExitCode> {
     let data = if arguments.keep_data { Data::Keep } else { Data::Remove };
     let account = Account::unprivileged()?;
-    down::stop(&arguments.which.path()?, &account, data, Progress::begin()).await?;
+    let progress = Progress::begin();
+    down::stop(&arguments.which.path()?, &account, data, progress).await?;
+    if rustix::process::geteuid().is_root() {
+        // What a lab left whose directory is gone.
+        let removed = namespaces::remove_unused(arguments.which.instance)?;
+        if removed > 0 {
+            progress.say(format!("{removed} network namespaces removed that nobody used"));
+        }
+    }
     Ok(ExitCode::SUCCESS)
 }
 
@@ -300,8 +356,15 @@ async fn run_traffic(arguments: TrafficArgs) -> Result<ExitCode> {
 }
 
 async fn run_demo(arguments: DemoArgs) -> Result<ExitCode> {
-    let plan = UpPlan::usual(arguments.which.instance, arguments.which.directory.as_deref())?;
-    let way = if arguments.specification { demo::Way::Specification } else { demo::Way::Tier0 };
+    let mut plan = UpPlan::usual(arguments.which.instance, arguments.which.directory.as_deref())?;
+    let way = match (arguments.specification, arguments.by_itself) {
+        (true, _) => demo::Way::Specification,
+        (false, true) => demo::Way::ByItself,
+        (false, false) => demo::Way::Tier0,
+    };
+    if way == demo::Way::ByItself {
+        plan.size.automatic = AutomaticMode::Armed;
+    }
     let after = if arguments.keep { demo::After::Keep } else { demo::After::TakeDown };
     demo::run(plan, way, after).await
 }

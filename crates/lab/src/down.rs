@@ -10,6 +10,8 @@ use anyhow::{Context, Result, bail};
 use rustix::process::Signal;
 
 use crate::account::Account;
+use crate::fault::disk;
+use crate::network::{Network, namespaces};
 use crate::processes::{self, Class, Process};
 use crate::progress::Progress;
 use crate::state::LabState;
@@ -34,6 +36,8 @@ pub async fn stop(
     progress: Progress,
 ) -> Result<()> {
     let count = processes::of_lab(directory, account.uid).len();
+    // A state that cannot be read is no reason to leave processes.
+    let lab = LabState::load(directory).ok().flatten();
     // A role that is stopped while it starts a server can leave one that the first look missed.
     end(directory, account, Class::Role, Signal::TERM, GENTLE).await;
     let server = match data {
@@ -43,6 +47,7 @@ pub async fn stop(
     end(directory, account, Class::Postmaster, server, GENTLE).await;
     end(directory, account, Class::Postmaster, Signal::QUIT, GENTLE).await;
     end(directory, account, Class::Other, Signal::TERM, GENTLE).await;
+    end(directory, account, Class::Links, Signal::TERM, GENTLE).await;
     let left = kill(directory, account).await;
     if !left.is_empty() {
         let names: Vec<String> =
@@ -51,6 +56,16 @@ pub async fn stop(
     }
     if count > 0 {
         progress.say(format!("{count} processes ended"));
+    }
+    if let Some(lab) = lab.filter(|lab| lab.network == Network::Namespaces) {
+        let removed = namespaces::remove(lab.instance)?;
+        progress.say(format!("{removed} network namespaces removed"));
+    }
+    if data == Data::Remove && rustix::process::geteuid().is_root() {
+        let unmounted = disk::unmount(directory)?;
+        if unmounted > 0 {
+            progress.say(format!("{unmounted} file systems unmounted"));
+        }
     }
     if data == Data::Remove && directory.exists() {
         remove(directory, account)?;

@@ -1,13 +1,15 @@
 //! Where the parts of a lab are: which address and port each listens on.
 //!
-//! Today a site is a loopback address, `127.(10+instance).(site).1`. When sites become network
-//! namespaces, this type and `launch.rs` are what changes, and nothing else.
+//! A site is a loopback address, `127.(10+instance).(site).1`, or a network namespace with an
+//! address of its own, where every port is free. `launch.rs` starts processes where they belong.
 
 use std::collections::BTreeSet;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr, TcpListener};
 
 use anyhow::{Context, Result, bail};
 use tier0_core::words::{Region, Site};
+
+use crate::network::{self, End, Network};
 
 /// How many ports are tried before a service is said to have no place.
 const CANDIDATES: u16 = 4;
@@ -63,22 +65,42 @@ impl Place {
 #[derive(Debug)]
 pub struct Placement {
     instance: u8,
+    network: Network,
     given: BTreeSet<SocketAddr>,
     moved: Vec<String>,
 }
 
 impl Placement {
     /// The placement of an instance.
-    pub fn new(instance: u8) -> Result<Placement> {
+    pub fn new(instance: u8, network: Network) -> Result<Placement> {
         if instance > 200 {
             bail!("instance {instance} has no address range: 0 to 200 have one");
         }
-        Ok(Placement { instance, given: BTreeSet::new(), moved: Vec::new() })
+        Ok(Placement { instance, network, given: BTreeSet::new(), moved: Vec::new() })
     }
 
     /// The address of a place.
     pub fn address(&self, place: Place) -> IpAddr {
-        IpAddr::V4(Ipv4Addr::new(127, 10 + self.instance, place.number(), 1))
+        IpAddr::V4(match self.network {
+            Network::Loopback => Ipv4Addr::new(127, 10 + self.instance, place.number(), 1),
+            Network::Namespaces => End::from(place).address(self.instance),
+        })
+    }
+
+    /// From where clients come, as a range of addresses.
+    pub fn clients(&self) -> String {
+        match self.network {
+            Network::Loopback => "127.0.0.0/8".to_owned(),
+            Network::Namespaces => network::range(self.instance),
+        }
+    }
+
+    /// Whether nobody listens there. In a namespace that is only just made nobody does.
+    fn is_free(&self, address: SocketAddr) -> Result<bool> {
+        match self.network {
+            Network::Loopback => is_free(address),
+            Network::Namespaces => Ok(true),
+        }
     }
 
     /// A free address for a service: its standard port, or where another server has that (also on
@@ -88,7 +110,7 @@ impl Placement {
         for attempt in 0..CANDIDATES {
             let Some(candidate) = port.checked_add(attempt * DISTANCE) else { break };
             let candidate = SocketAddr::new(address, candidate);
-            if self.given.contains(&candidate) || !is_free(candidate)? {
+            if self.given.contains(&candidate) || !self.is_free(candidate)? {
                 continue;
             }
             if attempt > 0 {
@@ -103,7 +125,8 @@ impl Placement {
     /// The plain loopback address that the first instance also listens on, where it is free.
     pub fn choose_also(&mut self, port: u16) -> Result<Vec<SocketAddr>> {
         let plain = SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), port);
-        if self.instance != 0 || !is_free(plain)? || !self.given.insert(plain) {
+        let meant = self.instance == 0 && self.network == Network::Loopback;
+        if !meant || !is_free(plain)? || !self.given.insert(plain) {
             return Ok(Vec::new());
         }
         Ok(vec![plain])
@@ -131,7 +154,7 @@ mod tests {
     fn a_foreign_server_on_the_wildcard_address_moves_the_service() {
         let foreign = TcpListener::bind("0.0.0.0:0").unwrap();
         let port = foreign.local_addr().unwrap().port();
-        let mut placement = Placement::new(199).unwrap();
+        let mut placement = Placement::new(199, Network::Loopback).unwrap();
         match placement.choose(Place::Region1, "test", port) {
             Ok(chosen) => {
                 assert_ne!(chosen.port(), port);
@@ -143,7 +166,7 @@ mod tests {
 
     #[test]
     fn two_services_never_get_one_address() {
-        let mut placement = Placement::new(198).unwrap();
+        let mut placement = Placement::new(198, Network::Loopback).unwrap();
         let first = placement.choose(Place::Region2, "a", 21_000).unwrap();
         let second = placement.choose(Place::Region2, "b", 21_000).unwrap();
         assert_ne!(first, second);

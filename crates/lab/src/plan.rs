@@ -166,7 +166,7 @@ fn postgres(
             database: DATABASE.to_owned(),
             application_user: APPLICATION_USER.to_owned(),
             application_password_file: secrets.application_password.clone().into(),
-            client_networks: vec!["127.0.0.0/8".to_owned()],
+            client_networks: vec![placement.clients()],
             parameters: postgres_parameters(found.shared_memory),
         }),
         redis: None,
@@ -290,6 +290,7 @@ fn telemetry(
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::network::Network;
     use crate::preflight::Programs;
 
     #[test]
@@ -303,7 +304,7 @@ mod tests {
             },
             shared_memory: SharedMemory::Mmap,
         };
-        let mut placement = Placement::new(197).unwrap();
+        let mut placement = Placement::new(197, Network::Loopback).unwrap();
         let size = Size {
             postgres: 2,
             redis: 2,
@@ -317,5 +318,30 @@ mod tests {
         let text = stack.to_toml().unwrap();
         assert!(text.contains("tier0master-2"));
         assert!(text.contains("dynamic_shared_memory_type"));
+    }
+
+    #[test]
+    fn sites_that_are_namespaces_have_the_usual_ports_and_let_clients_in_from_outside() {
+        let found = Preflight {
+            programs: Programs {
+                postgres_directory: "/pg".into(),
+                redis_server: "/r".into(),
+                redis_sentinel: "/s".into(),
+                redis_cli: "/c".into(),
+            },
+            shared_memory: SharedMemory::Posix,
+        };
+        let mut placement = Placement::new(9, Network::Namespaces).unwrap();
+        let size = Size {
+            postgres: 1,
+            redis: 1,
+            redis_mode: RedisMode::Vote,
+            automatic: AutomaticMode::Off,
+        };
+        let stack = stack(Path::new("/lab"), size, &mut placement, &found).unwrap();
+        assert_eq!(stack.problems(), Vec::<String>::new());
+        let main = &stack.datastores[0];
+        assert_eq!(main.nodes[1].address.to_string(), "198.19.9.2:5432");
+        assert_eq!(main.postgres.as_ref().unwrap().client_networks, ["198.19.9.0/24"]);
     }
 }

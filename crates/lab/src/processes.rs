@@ -5,6 +5,7 @@
 //! runs the lab's copy of the binary, or is a data server that works inside the directory. (The
 //! last is needed because redis-server and PostgreSQL's children write their title over their
 //! environment.) It must run as the lab's user, have no terminal, and not be an ancestor of ours.
+//! The process of the links runs as root, and is known by the variable alone.
 
 use std::collections::BTreeSet;
 use std::os::unix::fs::MetadataExt;
@@ -50,6 +51,17 @@ pub struct Process {
     pub program: String,
     /// Its working directory.
     pub directory: PathBuf,
+    /// Whose it is.
+    pub owner: Owner,
+}
+
+/// Whose a process is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Owner {
+    /// The lab's user's.
+    Lab,
+    /// Root's.
+    Root,
 }
 
 /// The kinds of processes, in the order in which they are stopped.
@@ -61,6 +73,8 @@ pub enum Class {
     Postmaster,
     /// Anything else: Redis, Sentinel, helpers, PostgreSQL's children.
     Other,
+    /// The links between the sites, which the others need to end well.
+    Links,
 }
 
 impl Process {
@@ -72,6 +86,7 @@ impl Process {
             })
         };
         match self.program.as_str() {
+            _ if self.owner == Owner::Root => Class::Links,
             "tier0" => Class::Role,
             "postgres" if !child_of_postgres() => Class::Postmaster,
             _ => Class::Other,
@@ -110,6 +125,19 @@ pub fn is_running(identity: Identity) -> bool {
     identify(identity.pid) == Some(identity)
 }
 
+/// Whether it was stopped by a signal, and would go on.
+pub fn is_frozen(identity: Identity) -> bool {
+    stat(identity.pid)
+        .is_some_and(|stat| stat.start_time == identity.start_time && stat.state == 'T')
+}
+
+/// What it calls itself.
+pub fn title(identity: Identity) -> Option<String> {
+    let bytes = std::fs::read(format!("/proc/{}/cmdline", identity.pid)).ok()?;
+    let words: Vec<_> = bytes.split(|byte| *byte == 0).map(String::from_utf8_lossy).collect();
+    Some(words.join(" "))
+}
+
 /// Send a signal, if it is still the same process.
 pub fn signal(identity: Identity, signal: Signal) {
     if is_running(identity)
@@ -134,9 +162,11 @@ pub fn of_lab(directory: &Path, uid: u32) -> Vec<Process> {
 
 fn inspect(pid: i32, directory: &Path, uid: u32) -> Option<Process> {
     let proc_directory = PathBuf::from(format!("/proc/{pid}"));
-    if std::fs::metadata(&proc_directory).ok()?.uid() != uid {
-        return None;
-    }
+    let owner = match std::fs::metadata(&proc_directory).ok()?.uid() {
+        lab if lab == uid => Owner::Lab,
+        0 => Owner::Root,
+        _ => return None,
+    };
     let stat = stat(pid)?;
     if matches!(stat.state, 'Z' | 'X') || stat.terminal != 0 {
         return None;
@@ -148,14 +178,15 @@ fn inspect(pid: i32, directory: &Path, uid: u32) -> Option<Process> {
         .map(|name| name.to_string_lossy().trim_end_matches(" (deleted)").to_owned())
         .unwrap_or_default();
     let working = link("cwd");
-    let belongs = program_path.starts_with(directory)
-        || (SERVERS.contains(&program.as_str()) && working.starts_with(directory))
-        || is_marked(&proc_directory, directory);
+    let by_place = program_path.starts_with(directory)
+        || (SERVERS.contains(&program.as_str()) && working.starts_with(directory));
+    let belongs = (owner == Owner::Lab && by_place) || is_marked(&proc_directory, directory);
     belongs.then_some(Process {
         identity: Identity { pid, start_time: stat.start_time },
         parent: stat.parent,
         program,
         directory: working,
+        owner,
     })
 }
 

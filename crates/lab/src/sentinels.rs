@@ -12,7 +12,7 @@ use tier0_redis::{SentinelConf, sentinel_conf};
 
 use crate::account::Account;
 use crate::files;
-use crate::launch::{Launcher, Program};
+use crate::launch::{Launcher, Program, User};
 use crate::placement::Place;
 use crate::preflight::Programs;
 use crate::state::{Kind, Started};
@@ -74,6 +74,8 @@ pub fn start_one(
         path: "/bin/sh".into(),
         arguments,
         environment: environment.map(|(key, value)| (key.to_owned(), value)).to_vec(),
+        end: site.as_str().parse()?,
+        user: User::Lab,
         log: log.clone(),
     })?;
     Ok(Started {

@@ -13,6 +13,7 @@ use tier0_core::words::Site;
 
 use crate::account::Account;
 use crate::files;
+use crate::network::Network;
 use crate::processes::Identity;
 
 /// The version of the file's form. Any other is refused.
@@ -40,6 +41,8 @@ pub enum Kind {
     Orchestrator,
     /// The reference backend.
     Telemetry,
+    /// The links between sites that are namespaces.
+    Links,
 }
 
 /// A process that the lab started.
@@ -73,6 +76,9 @@ pub struct LabState {
     pub uid: u32,
     /// The name of that user.
     pub user: String,
+    /// How its sites are apart.
+    #[serde(default)]
+    pub network: Network,
     /// How far it is.
     pub phase: Phase,
     /// The orchestrator's API.
@@ -89,7 +95,13 @@ pub struct LabState {
 
 impl LabState {
     /// The state of a lab that is about to be started.
-    pub fn new(instance: u8, directory: &Path, account: &Account, stack: &Stack) -> Result<Self> {
+    pub fn new(
+        instance: u8,
+        directory: &Path,
+        account: &Account,
+        network: Network,
+        stack: &Stack,
+    ) -> Result<Self> {
         let orchestrator = stack.orchestrators.first().context("the stack has no orchestrator")?;
         let token_file = |from: &SecretSource| {
             from.file().map(Path::to_owned).context("the lab's tokens are in files")
@@ -100,6 +112,7 @@ impl LabState {
             directory: directory.to_owned(),
             uid: account.uid,
             user: account.name.clone(),
+            network,
             phase: Phase::Starting,
             api: format!("http://{}", orchestrator.listen),
             stack_file: directory.join("stack.toml"),

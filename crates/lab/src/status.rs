@@ -103,6 +103,7 @@ fn kind_name(kind: Kind) -> &'static str {
         Kind::Agent => "agent",
         Kind::Orchestrator => "orchestrator",
         Kind::Telemetry => "telemetry-api",
+        Kind::Links => "links",
     }
 }
 

@@ -16,8 +16,10 @@ use tier0_core::words::{NodeId, Site};
 use crate::account::Account;
 use crate::api::{Api, Protected};
 use crate::down::{self, Data};
+use crate::fault::disk::{self, Disks};
 use crate::files;
-use crate::launch::{Launcher, Program};
+use crate::launch::{Launcher, Program, User};
+use crate::network::{End, Network, control, namespaces};
 use crate::placement::{Place, Placement};
 use crate::plan::{self, Size};
 use crate::preflight;
@@ -26,6 +28,9 @@ use crate::progress::Progress;
 use crate::secrets::SecretFiles;
 use crate::sentinels;
 use crate::state::{self, Kind, LabState, Phase, Started};
+
+/// How long the links may take until they answer.
+const LINKS: Duration = Duration::from_secs(10);
 
 /// What to bring up.
 #[derive(Debug, Clone)]
@@ -36,6 +41,12 @@ pub struct UpPlan {
     pub directory: PathBuf,
     /// How many datastores.
     pub size: Size,
+    /// How its sites are apart.
+    pub network: Network,
+    /// Whether nodes have file systems of their own.
+    pub disks: Disks,
+    /// From which number the links draw what is lost and how late the rest is.
+    pub seed: u64,
     /// The `tier0` binary.
     pub binary: PathBuf,
     /// How long the stack may take to become protected.
@@ -58,6 +69,9 @@ impl UpPlan {
                 redis_mode: RedisMode::Vote,
                 automatic: AutomaticMode::Off,
             },
+            network: Network::Loopback,
+            disks: Disks::Shared,
+            seed: 1,
             binary,
             limit: Duration::from_secs(45),
         })
@@ -129,6 +143,9 @@ fn found_up(plan: &UpPlan, account: &Account) -> Result<Option<LabState>> {
         ),
         Some(_) => {
             // Nothing of it runs: what is left are logs of a stack that is gone.
+            if rustix::process::geteuid().is_root() {
+                disk::unmount(&plan.directory)?;
+            }
             std::fs::remove_dir_all(&plan.directory)
                 .with_context(|| format!("remove {}", plan.directory.display()))?;
             Ok(None)
@@ -149,7 +166,12 @@ fn found_up(plan: &UpPlan, account: &Account) -> Result<Option<LabState>> {
 
 async fn start(plan: &UpPlan, account: &Account, progress: Progress) -> Result<LabState> {
     let found = preflight::check(&plan.directory, account)?;
-    let mut placement = Placement::new(plan.instance)?;
+    if plan.network == Network::Namespaces
+        && let Some(why) = namespaces::unavailable()
+    {
+        bail!("a namespace per site cannot be had here: {why}");
+    }
+    let mut placement = Placement::new(plan.instance, plan.network)?;
     let stack = plan::stack(&plan.directory, plan.size, &mut placement, &found)?;
     progress.say(format!(
         "lab {} in {}, servers run as {}",
@@ -161,7 +183,18 @@ async fn start(plan: &UpPlan, account: &Account, progress: Progress) -> Result<L
         progress.say(sentence);
     }
     let mut state = lay_out(plan, account, &stack)?;
-    let launcher = Launcher { directory: plan.directory.clone(), account: account.clone() };
+    let launcher = Launcher {
+        instance: plan.instance,
+        directory: plan.directory.clone(),
+        account: account.clone(),
+        network: plan.network,
+    };
+    if plan.network == Network::Namespaces {
+        namespaces::create(plan.instance)?;
+        state.started.push(start_links(plan, &launcher).await?);
+        state.save(account)?;
+        progress.say("a network namespace for each site, and links between them");
+    }
     initialise(&stack, &launcher).await?;
     progress.say("first PostgreSQL data made");
     state.started.extend(sentinels::start(&stack, &launcher, &found.programs)?);
@@ -179,6 +212,10 @@ fn lay_out(plan: &UpPlan, account: &Account, stack: &Stack) -> Result<LabState> 
     let directory = &plan.directory;
     files::create_directory(directory, account)?;
     files::create_directory(&directory.join("logs"), account)?;
+    SecretFiles::below(directory).create(account)?;
+    if plan.disks == Disks::Own {
+        disk::mount(directory, stack, account)?;
+    }
     for node in stack.datastores.iter().flat_map(|datastore| &datastore.nodes) {
         for path in [Some(&node.data_directory), node.archive_directory.as_ref()] {
             if let Some(parent) = path.and_then(|path| path.parent()) {
@@ -193,12 +230,11 @@ fn lay_out(plan: &UpPlan, account: &Account, stack: &Stack) -> Result<LabState> 
     for path in states.chain(stack.orchestrators.iter().map(|one| &one.state_directory)) {
         files::create_directory(path, account)?;
     }
-    SecretFiles::below(directory).create(account)?;
     let binary =
         std::fs::read(&plan.binary).with_context(|| format!("read {}", plan.binary.display()))?;
     files::write_program(&directory.join("tier0"), &binary, account)?;
     let text = stack.to_toml().context("write the stack file")?;
-    let state = LabState::new(plan.instance, directory, account, stack)?;
+    let state = LabState::new(plan.instance, directory, account, plan.network, stack)?;
     files::write_private(&state.stack_file, text.as_bytes(), account)?;
     state.save(account)?;
     Ok(state)
@@ -211,17 +247,23 @@ async fn initialise(stack: &Stack, launcher: &Launcher) -> Result<()> {
         if datastore.kind != DatastoreKind::Postgres {
             continue;
         }
-        let node = NodeId::new(datastore.name.clone(), Place::Region1.region());
+        let place = Place::Region1;
+        let node = NodeId::new(datastore.name.clone(), place.region());
         let log = launcher.directory.join("logs").join(format!("initialise.{node}.log"));
-        let mut command = launcher.prepare(&launcher.directory.join("tier0"), &log)?;
+        let program = launcher.directory.join("tier0");
+        let mut command = launcher.prepare(&program, &log, User::Lab)?;
         command
             .arg("lab-initialise")
             .arg("--config")
             .arg(launcher.directory.join("stack.toml"))
             .args(["--node", &node.to_string()]);
-        let mut child = tokio::process::Command::from(command)
-            .spawn()
-            .with_context(|| format!("initialise {node}"))?;
+        let mut command = tokio::process::Command::from(command);
+        let runtime = tokio::runtime::Handle::current();
+        let spawned = launcher.at(place.into(), || {
+            let _entered = runtime.enter();
+            command.spawn()
+        })?;
+        let mut child = spawned.with_context(|| format!("initialise {node}"))?;
         tasks.push(async move {
             let status = child.wait().await.with_context(|| format!("initialise {node}"))?;
             if !status.success() {
@@ -254,6 +296,47 @@ fn start_roles(stack: &Stack, launcher: &Launcher) -> Result<Vec<Started>> {
     Ok(started)
 }
 
+/// Start what carries packets between the sites, and wait until it does.
+async fn start_links(plan: &UpPlan, launcher: &Launcher) -> Result<Started> {
+    let name = "links".to_owned();
+    let log = launcher.directory.join("logs").join(format!("{name}.log"));
+    let arguments: Vec<OsString> = vec![
+        "lab-links".into(),
+        "--directory".into(),
+        launcher.directory.clone().into(),
+        "--instance".into(),
+        plan.instance.to_string().into(),
+        "--seed".into(),
+        plan.seed.to_string().into(),
+    ];
+    let end = End::Clients;
+    let process = launcher.start(&Program {
+        // Not the lab's copy, which belongs to the lab's user: this one runs as root.
+        path: plan.binary.clone(),
+        arguments,
+        environment: Vec::new(),
+        log: log.clone(),
+        end,
+        user: User::Starter,
+    })?;
+    let deadline = tokio::time::Instant::now() + LINKS;
+    while let Err(error) = control::ask(&launcher.directory, &[]) {
+        if tokio::time::Instant::now() >= deadline || !processes::is_running(process) {
+            return Err(error.context(files::tail(&log, 3).join(" | ")));
+        }
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+    Ok(Started {
+        name,
+        site: end.name().parse()?,
+        kind: Kind::Links,
+        process,
+        address: std::net::SocketAddr::new(end.address(plan.instance).into(), 0),
+        log,
+        directory: launcher.directory.clone(),
+    })
+}
+
 struct Role {
     kind: Kind,
     site: Site,
@@ -272,6 +355,7 @@ impl Role {
             Kind::Orchestrator => ("orchestrator", "--site"),
             Kind::Telemetry => ("telemetry-api", "--region"),
             Kind::Sentinel => bail!("a Sentinel is no role of the binary"),
+            Kind::Links => bail!("links that ended have left nothing: take the lab down"),
         };
         let name = format!("{command}.{}", self.site);
         let log = launcher.directory.join("logs").join(format!("{name}.log"));
@@ -288,6 +372,8 @@ impl Role {
             arguments,
             environment: environment.to_vec(),
             log: log.clone(),
+            end: self.site.as_str().parse()?,
+            user: User::Lab,
         };
         let process = launcher.start(&program)?;
         Ok(Started {
@@ -306,7 +392,12 @@ impl Role {
 /// tests and the bench.
 pub fn restart(state: &mut LabState, name: &str, environment: &[(String, String)]) -> Result<()> {
     let account = Account::unprivileged()?;
-    let launcher = Launcher { directory: state.directory.clone(), account: account.clone() };
+    let launcher = Launcher {
+        instance: state.instance,
+        directory: state.directory.clone(),
+        account: account.clone(),
+        network: state.network,
+    };
     let stack = state.stack()?;
     let old = state
         .started

@@ -114,6 +114,19 @@ pub enum Command {
         #[arg(long)]
         node: NodeId,
     },
+    /// Carry the packets between the sites of a lab
+    #[command(hide = true)]
+    LabLinks {
+        /// The lab's directory
+        #[arg(long)]
+        directory: PathBuf,
+        /// The lab's number
+        #[arg(long)]
+        instance: u8,
+        /// From which number chance is drawn
+        #[arg(long)]
+        seed: u64,
+    },
 }
 
 #[derive(Debug, Subcommand)]

@@ -33,6 +33,7 @@ pub fn render(summary: &Summary, file_name: &str) -> String {
         text.push_str(&ledger(section));
     }
     text.push_str(&large(summary));
+    text.push_str(&outages(summary));
     text
 }
 
@@ -206,6 +207,36 @@ fn large(summary: &Summary) -> String {
             open.runs,
         ));
     }
+    text
+}
+
+/// How long nobody was served after a fault.
+fn outages(summary: &Summary) -> String {
+    let Some(first) = summary.outages.first() else { return String::new() };
+    let mut text = format!(
+        "\n| nobody served, milliseconds, {} | runs | PostgreSQL: median | worst | Redis: median | \
+         worst |\n|---|---:|---:|---:|---:|---:|\n",
+        first.commander.name()
+    );
+    for one in &summary.outages {
+        text.push_str(&format!(
+            "| {} | {} | {:.0} | {:.0} | {:.0} | {:.0} |\n",
+            one.case.title(),
+            one.postgres.count,
+            one.postgres.median,
+            one.postgres.max,
+            one.redis.median,
+            one.redis.max
+        ));
+    }
+    for one in &summary.skipped {
+        text.push_str(&format!("| {one} | – | – | – | – | – |\n"));
+    }
+    text.push_str(
+        "\nSeen by a prober outside both regions that tries a write on both sides every 5 ms: from \
+         the last accepted write before the fault to the first accepted one after it. A silent \
+         region is one whose packets vanish.\n",
+    );
     text
 }
 

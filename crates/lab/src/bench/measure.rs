@@ -11,11 +11,12 @@ use anyhow::{Context, Result, bail};
 use super::clients;
 use super::large::{self, Held};
 use super::machine;
-use super::region_kill;
+use super::outage::OutageRun;
 use super::run::{Run, Section, Window};
 use super::settings::Settings;
 use super::summary::LedgerFigures;
 use crate::api::{Api, Protected};
+use crate::fault::region;
 use crate::ledger::{self, Targets, Traffic, TrafficPlan, WritePath};
 use crate::placement::Place;
 use crate::progress::Progress;
@@ -37,6 +38,10 @@ pub struct Collected {
     pub ledgers: Vec<(Section, LedgerFigures)>,
     /// The size of the large database in bytes.
     pub large_bytes: Option<u64>,
+    /// What a prober saw of faults.
+    pub outages: Vec<OutageRun>,
+    /// What this machine cannot measure.
+    pub skipped: Vec<String>,
     /// The ledger of the section that is under way.
     open_ledger: Option<(Section, PathBuf)>,
 }
@@ -137,7 +142,7 @@ impl<'a> Bench<'a> {
         let from = traffic.elapsed();
         let kill_began = Instant::now();
         if section == Section::Killed {
-            region_kill::kill(self.state, &old).await?;
+            region::kill(self.state, &old).await?;
         }
         let kill_to_command = kill_began.elapsed();
         let held = match section {
@@ -158,7 +163,7 @@ impl<'a> Bench<'a> {
         if section == Section::Killed {
             run.kill_to_command_ms = Some(kill_to_command.as_secs_f64() * 1_000.0);
             since = Instant::now();
-            region_kill::start_again(self.state, &old)?;
+            region::start_again(self.state, &old)?;
         }
         self.progress.say(line(&run));
         let place = self.collected.runs.len();

@@ -6,7 +6,7 @@ pub mod figures;
 mod large;
 mod machine;
 mod measure;
-mod region_kill;
+pub mod outage;
 pub mod results;
 pub mod run;
 mod settings;
@@ -18,17 +18,22 @@ use std::path::Path;
 use std::process::ExitCode;
 
 use anyhow::{Context, Result, bail};
+use tier0_core::record::AutomaticMode;
 
 use self::machine::{Build, Machine};
 use self::measure::{Bench, Collected};
+use self::outage::{Commander, OutageSummary, Outages};
 use self::run::Section;
 use self::summary::{SectionSummary, Summary, VERSION};
 pub use settings::{BenchArgs, Settings};
 
 use crate::account::Account;
 use crate::down::{self, Data};
+use crate::network::{Network, namespaces};
+use crate::plan::Size;
 use crate::progress::Progress;
 use crate::signals::Interruption;
+use crate::state::LabState;
 use crate::up::{Up, UpPlan, up};
 
 /// Where the figures are shown.
@@ -53,7 +58,8 @@ pub async fn run(arguments: BenchArgs) -> Result<ExitCode> {
     let mut collected = Collected::default();
     let mut came = Came::NotYet;
     let measured = tokio::select! {
-        measured = measure(&plan, &settings, progress, &mut collected, &mut came) => measured,
+        measured = measure_all(&plan, &settings, arguments.who, progress, &mut collected, &mut came)
+            => measured,
         signal = interruption.next() => Err(anyhow::anyhow!("interrupted by {signal}")),
     };
     let cut_short = measured.err().map(|error| format!("{error:#}"));
@@ -70,7 +76,7 @@ pub async fn run(arguments: BenchArgs) -> Result<ExitCode> {
             progress.say(format!("taking the lab down failed: {error:#}"));
         }
     }
-    if collected.runs.is_empty() {
+    if collected.runs.is_empty() && collected.outages.is_empty() {
         bail!("nothing was measured: {}", cut_short.unwrap_or_default());
     }
     let summary = Summary {
@@ -86,8 +92,10 @@ pub async fn run(arguments: BenchArgs) -> Result<ExitCode> {
             .into_iter()
             .filter_map(|section| SectionSummary::of(section, &collected))
             .collect(),
+        outages: OutageSummary::of_all(&collected.outages),
+        skipped: collected.skipped.clone(),
     };
-    let path = results::write(&arguments.out, &summary, &collected.runs)?;
+    let path = results::write(&arguments.out, &summary, &collected)?;
     print!("{}", table::text(&summary));
     println!("\nresults: {}", path.display());
     println!("into {DOCUMENT}: tier0 lab bench --render");
@@ -105,13 +113,47 @@ enum Came {
     Up,
 }
 
-async fn measure(
+async fn measure_all(
     plan: &UpPlan,
     settings: &Settings,
+    commander: Commander,
     progress: Progress,
     collected: &mut Collected,
     came: &mut Came,
 ) -> Result<()> {
+    if settings.wants_switches() {
+        let mut state = bring_up(plan, progress, came).await?;
+        Bench::new(&mut state, settings, progress, collected)?.run().await?;
+    }
+    if settings.outages == 0 {
+        return Ok(());
+    }
+    if *came == Came::Up {
+        down::stop(&plan.directory, &Account::unprivileged()?, Data::Remove, progress).await?;
+        *came = Came::NotYet;
+    }
+    let network = match namespaces::unavailable() {
+        None => Network::Namespaces,
+        Some(why) => {
+            progress.say(format!("SKIPPED network namespaces: {why}"));
+            Network::Loopback
+        }
+    };
+    let automatic = match commander {
+        Commander::Nobody => AutomaticMode::Armed,
+        Commander::Bench => AutomaticMode::Off,
+    };
+    let plan = UpPlan { network, size: Size { automatic, ..plan.size }, ..plan.clone() };
+    let mut state = bring_up(&plan, progress, came).await?;
+    let runs = settings.outages;
+    let mut outages = Outages { state: &mut state, runs, commander, progress };
+    let skipped = outages.run(&mut collected.outages).await?;
+    skipped.iter().for_each(|one| progress.say(format!("SKIPPED {one}")));
+    collected.skipped.extend(skipped);
+    Ok(())
+}
+
+async fn bring_up(plan: &UpPlan, progress: Progress, came: &mut Came) -> Result<LabState> {
     let account = Account::unprivileged()?;
     if !crate::processes::of_lab(&plan.directory, account.uid).is_empty() {
         *came = Came::Foreign;
@@ -121,7 +163,7 @@ async fn measure(
             crate::state::removal(plan.instance, &plan.directory)
         );
     }
-    let mut state = match up(plan, progress).await? {
+    let state = match up(plan, progress).await? {
         Up::Already(_) => {
             *came = Came::Foreign;
             bail!("somebody else brought a lab up in {}", plan.directory.display());
@@ -129,7 +171,7 @@ async fn measure(
         Up::Now(state) => state,
     };
     *came = Came::Up;
-    Bench::new(&mut state, settings, progress, collected)?.run().await
+    Ok(state)
 }
 
 fn render(directory: &Path) -> Result<ExitCode> {

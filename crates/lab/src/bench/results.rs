@@ -5,19 +5,23 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, bail};
 
-use super::run::Run;
+use super::measure::Collected;
 use super::summary::{Summary, VERSION};
 
 /// Write both; the path of the figures.
-pub fn write(directory: &Path, summary: &Summary, runs: &[Run]) -> Result<PathBuf> {
+pub fn write(directory: &Path, summary: &Summary, collected: &Collected) -> Result<PathBuf> {
     std::fs::create_dir_all(directory)
         .with_context(|| format!("create {}", directory.display()))?;
     let begun: jiff::Timestamp = summary.begun.parse().context("when the bench began")?;
     let changed = if summary.build.working_tree == "changed" { "-changed" } else { "" };
     let name = format!("{}-{}{changed}", begun.strftime("%Y-%m-%d-%H%M"), summary.build.commit);
     let mut lines = String::new();
-    for run in runs {
+    for run in &collected.runs {
         lines.push_str(&serde_json::to_string(run).context("a run as JSON")?);
+        lines.push('\n');
+    }
+    for run in &collected.outages {
+        lines.push_str(&serde_json::to_string(run).context("an outage as JSON")?);
         lines.push('\n');
     }
     let raw = directory.join(format!("{name}.jsonl"));

@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use clap::Args;
 use serde::{Deserialize, Serialize};
 
+use super::outage::Commander;
 use crate::command::Which;
 
 /// The size of the large database.
@@ -23,8 +24,14 @@ pub struct BenchArgs {
     /// How many times the writer's region is killed before the command.
     #[arg(long, default_value_t = 20)]
     pub kills: usize,
-    /// Three pairs and two kills, to see that all works.
-    #[arg(long, conflicts_with_all = ["pairs", "kills"])]
+    /// How many times each fault is measured by a prober, in a lab of network namespaces.
+    #[arg(long, default_value_t = 20)]
+    pub outages: usize,
+    /// Who moves the writer after such a fault.
+    #[arg(long, value_enum, default_value_t = Commander::Bench)]
+    pub who: Commander,
+    /// Three pairs, two kills and two of each fault, to see that all works.
+    #[arg(long, conflicts_with_all = ["pairs", "kills", "outages"])]
     pub quick: bool,
     /// Then also with a 5 GB database and an open transaction; needs 25 GB of disk.
     #[arg(long)]
@@ -53,6 +60,9 @@ pub struct Settings {
     pub pairs: usize,
     /// Failovers from a killed region.
     pub kills: usize,
+    /// Faults of each kind under a prober.
+    #[serde(default)]
+    pub outages: usize,
     /// The size of the large database, if there is one.
     pub large_bytes: Option<u64>,
     /// Switches with it, each without and with an open transaction.
@@ -68,16 +78,25 @@ pub struct Settings {
 impl Settings {
     /// As asked for.
     pub fn of(arguments: &BenchArgs) -> Settings {
-        let (pairs, kills) =
-            if arguments.quick { (3, 2) } else { (arguments.pairs, arguments.kills) };
+        let (pairs, kills, outages) = if arguments.quick {
+            (3, 2, 2)
+        } else {
+            (arguments.pairs, arguments.kills, arguments.outages)
+        };
         Settings {
             pairs,
             kills,
+            outages,
             large_bytes: arguments.large.then_some(LARGE_BYTES),
             large_runs: if arguments.large { LARGE_RUNS } else { 0 },
             postgres_writers: arguments.postgres_writers,
             redis_writers: arguments.redis_writers,
             rate: arguments.rate,
         }
+    }
+
+    /// Whether anything is wanted of a lab on loopback.
+    pub fn wants_switches(&self) -> bool {
+        self.pairs + self.kills + self.large_runs > 0
     }
 }

@@ -7,6 +7,7 @@ use serde::{Deserialize, Serialize};
 
 use super::machine::{Build, Machine};
 use super::measure::Collected;
+use super::outage::OutageSummary;
 use super::run::{Run, Section};
 use super::settings::Settings;
 use super::statistics::Figures;
@@ -38,6 +39,12 @@ pub struct Summary {
     pub large_bytes: Option<u64>,
     /// The parts that have runs.
     pub sections: Vec<SectionSummary>,
+    /// The faults that a prober saw.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub outages: Vec<OutageSummary>,
+    /// What was wanted and cannot be measured on this machine.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub skipped: Vec<String>,
 }
 
 /// One part.
@@ -211,6 +218,7 @@ impl Summary {
     /// Everything that was wanted was measured, everything succeeded, and no promise was broken.
     pub fn is_good(&self) -> bool {
         self.cut_short.is_none()
+            && self.outages.iter().all(|one| one.both_postgres + one.both_redis == 0)
             && self.sections.iter().all(|one| {
                 let kept = |ledger: &LedgerFigures| {
                     ledger.broken_promises(one.section) == 0

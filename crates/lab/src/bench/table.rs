@@ -1,5 +1,6 @@
 //! The figures on the terminal, beside what the specification asks for and calls typical.
 
+use super::outage;
 use super::run::Section;
 use super::summary::{Group, Row, SectionSummary, Summary};
 
@@ -51,6 +52,10 @@ pub fn text(summary: &Summary) -> String {
     );
     for section in &summary.sections {
         text.push_str(&section_text(section));
+    }
+    text.push_str(&outage::text(&summary.outages));
+    for one in &summary.skipped {
+        text.push_str(&format!("SKIPPED {one}\n"));
     }
     if let Some(why) = &summary.cut_short {
         text.push_str(&format!("\ncut short: {why}\n"));

@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use anyhow::{Context, Result, bail};
 
+use super::by_itself;
 use super::switch::{Acknowledged, Switch};
 use super::verdict::{self, Evidence};
 use crate::api::{Api, Protected};
@@ -19,8 +20,17 @@ const SETTLED: u64 = 30;
 const WRITES: Duration = Duration::from_secs(15);
 const PROTECTED: Duration = Duration::from_secs(20);
 
+/// The last act before everything is read back.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Last {
+    /// The switch home.
+    SwitchHome,
+    /// A region is lost, and nobody commands anything.
+    LostRegion,
+}
+
 /// Play them.
-pub async fn play(state: &LabState, progress: Progress) -> Result<ExitCode> {
+pub async fn play(state: &LabState, last: Last, progress: Progress) -> Result<ExitCode> {
     let api = Api::of(state)?;
     let targets = Targets::of(&state.stack()?)?;
     let home = current_region(&api).await?;
@@ -44,14 +54,23 @@ pub async fn play(state: &LabState, progress: Progress) -> Result<ExitCode> {
     let there = switch(&api, &traffic, other, progress).await?;
     println!("\nAct 3  and back home to {home}: what was left behind has rejoined by itself");
     let back = switch(&api, &traffic, &home, progress).await?;
+    let lost_region = match last {
+        Last::SwitchHome => None,
+        Last::LostRegion => {
+            println!("\nAct 4  everything in {home} is killed");
+            Some(by_itself::play(state, &api, &traffic, &home, progress).await?)
+        }
+    };
     enough(&traffic).await?;
     let at_the_end = Acknowledged::so_far(&traffic);
     let summary = traffic.stop().await?;
-    println!("\nAct 4  stop, and read every acknowledged write back from the writer");
+    let number = if lost_region.is_some() { 5 } else { 4 };
+    println!("\nAct {number}  stop, and read every acknowledged write back from the writer");
     let report = ledger::check(&plan.directory, &targets).await?;
     print!("{}", indent(&summary_text(&summary)));
     print!("{}", indent(&report.text()));
-    let evidence = Evidence { switches: vec![there, back], at_the_end, summary, report };
+    let evidence =
+        Evidence { switches: vec![there, back], lost_region, at_the_end, summary, report };
     let verdict = verdict::judge(&evidence);
     print!("\n{}", verdict.text());
     Ok(verdict.exit_code())

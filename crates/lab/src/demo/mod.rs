@@ -2,6 +2,7 @@
 //! verdict says whether every acknowledged write is still there.
 
 mod acts;
+mod by_itself;
 mod specification;
 mod switch;
 mod verdict;
@@ -21,8 +22,10 @@ use crate::up::{Up, UpPlan, up};
 /// Which way the writer is moved.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Way {
-    /// By tier0.
+    /// By tier0, on command.
     Tier0,
+    /// The same, and then by itself, after every process of the writer's region was killed.
+    ByItself,
     /// As the specification's orchestrator does it, with tier0 switched off.
     Specification,
 }
@@ -90,7 +93,8 @@ async fn play(
         }
     };
     match way {
-        Way::Tier0 => acts::play(&state, progress).await,
+        Way::Tier0 => acts::play(&state, acts::Last::SwitchHome, progress).await,
+        Way::ByItself => acts::play(&state, acts::Last::LostRegion, progress).await,
         Way::Specification => specification::play(&state).await,
     }
 }

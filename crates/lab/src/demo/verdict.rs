@@ -3,6 +3,7 @@
 use std::process::ExitCode;
 use std::time::Duration;
 
+use super::by_itself::LostRegion;
 use super::switch::{Acknowledged, Switch};
 use crate::ledger::{CheckReport, TrafficSummary, WritePath};
 
@@ -14,6 +15,8 @@ pub const NEEDED: u64 = 1_000;
 pub struct Evidence {
     /// The switches, in order.
     pub switches: Vec<Switch>,
+    /// The region that was lost after them, if that was played.
+    pub lost_region: Option<LostRegion>,
     /// What was acknowledged when the traffic ended.
     pub at_the_end: Acknowledged,
     /// What the writers counted.
@@ -53,6 +56,20 @@ pub fn judge(evidence: &Evidence) -> Verdict {
         let sentence = format!("the switch to {} succeeded: {total}", switch.target);
         conditions.push((switch.succeeded().into(), sentence));
     }
+    if let Some(lost) = &evidence.lost_region {
+        // That the writer moved and the stack was protected again is waited for by the act.
+        conditions.push((
+            Held::Yes,
+            format!(
+                "{} was lost, {} took over by itself, and all was protected {:.2} s after {} came \
+                 back",
+                lost.region,
+                lost.taken_by,
+                lost.protected_after.as_secs_f64(),
+                lost.region
+            ),
+        ));
+    }
     for (store, paths) in [("PostgreSQL", &[WritePath::Postgres][..]), ("Redis", &REDIS[..])] {
         let acknowledged: u64 = paths
             .iter()
@@ -65,9 +82,18 @@ pub fn judge(evidence: &Evidence) -> Verdict {
             (acknowledged >= NEEDED && checked == acknowledged).into(),
             format!("{store}: {acknowledged} writes acknowledged, {checked} read back"),
         ));
+        // What a Redis that dies had acknowledged without `WAIT` is no promise; it is counted.
+        let promised = match (&evidence.lost_region, store) {
+            (Some(_), "Redis") => evidence.report.missing(&[WritePath::RedisWait]).len(),
+            _ => missing,
+        };
+        let unwaited = match missing - promised {
+            0 => String::new(),
+            count => format!(", and {count} that no replica had confirmed"),
+        };
         conditions.push((
-            (missing == 0).into(),
-            format!("{store}: {missing} acknowledged writes missing"),
+            (promised == 0).into(),
+            format!("{store}: {promised} acknowledged writes missing{unwaited}"),
         ));
     }
     conditions.push((
@@ -78,13 +104,23 @@ pub fn judge(evidence: &Evidence) -> Verdict {
     conditions.push(((twice == 0).into(), format!("{twice} writes are there twice")));
     let evicted = evidence.report.evicted();
     conditions.push(((evicted == 0).into(), format!("{evicted} keys evicted by Redis")));
-    let gaps = evidence.switches.iter().map(|switch| gap_text(switch, &evidence.summary));
+    let switches = evidence
+        .switches
+        .iter()
+        .map(|switch| (format!("switch to {}", switch.target), switch.from, switch.to));
+    let lost = evidence
+        .lost_region
+        .iter()
+        .map(|lost| (format!("{} lost", lost.region), lost.from, lost.to));
+    let gaps =
+        switches.chain(lost).map(|(what, from, to)| gap_text(&what, from, to, &evidence.summary));
     Verdict { gaps: gaps.collect(), conditions }
 }
 
 fn every_stretch_has_writes(evidence: &Evidence) -> bool {
     let mut marks = vec![Acknowledged { postgres: 0, redis: 0 }];
     marks.extend(evidence.switches.iter().map(|switch| switch.before));
+    marks.extend(evidence.lost_region.iter().map(|lost| lost.before));
     marks.push(evidence.at_the_end);
     marks.windows(2).all(|pair| match pair {
         [from, to] => to.postgres > from.postgres && to.redis > from.redis,
@@ -92,19 +128,19 @@ fn every_stretch_has_writes(evidence: &Evidence) -> bool {
     })
 }
 
-fn gap_text(switch: &Switch, summary: &TrafficSummary) -> String {
+fn gap_text(what: &str, from: Duration, to: Duration, summary: &TrafficSummary) -> String {
     let waits: Vec<String> = summary
         .paths
         .iter()
         .map(|path| {
-            let gap = path.latencies.largest_between(switch.from, switch.to);
+            let gap = path.latencies.largest_between(from, to);
             let length = gap.map_or("under 20 ms".to_owned(), |gap| {
                 format!("{:.0} ms", milliseconds(gap.length()))
             });
             format!("{} {length}", path.path.name())
         })
         .collect();
-    format!("longest a client waited, switch to {}: {}", switch.target, waits.join(" · "))
+    format!("longest a client waited, {what}: {}", waits.join(" · "))
 }
 
 fn milliseconds(time: Duration) -> f64 {

@@ -21,7 +21,7 @@ mod writer_redis;
 pub use checker::check;
 pub use file::{Entry, WriterLedger, read_directory};
 pub use gap::{Gap, Latencies};
-pub use postgres::describe as describe_postgres;
+pub use postgres::{Access, Session, describe as describe_postgres};
 pub use redis_client::{ask_sentinel, connect as connect_redis};
 pub use report::{CheckReport, PathCheck};
 pub use targets::{PostgresTarget, RedisSource, RedisTarget, Targets};

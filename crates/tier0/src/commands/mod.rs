@@ -48,6 +48,10 @@ pub async fn run(cli: Cli) -> anyhow::Result<ExitCode> {
             tier0_lab::initialise_node(&config, &node).await?;
             Ok(ExitCode::SUCCESS)
         }
+        Command::LabLinks { directory, instance, seed } => {
+            tier0_lab::run_links(&directory, instance, seed).await?;
+            Ok(ExitCode::SUCCESS)
+        }
     }
 }
 

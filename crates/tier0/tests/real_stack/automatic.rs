@@ -11,7 +11,7 @@ use crate::stack::{
 };
 use crate::switching::sentinels_agree;
 
-async fn set(stack: &Stack, mode: &str) {
+pub async fn set(stack: &Stack, mode: &str) {
     let body = json!({ "mode": mode, "reason": "a test" }).to_string();
     stack.api().post("/automatic", Ask { body, ..Ask::default() }).await.succeeds();
     assert_eq!(stack.api().status().await.unwrap()["automatic"]["mode"], mode);

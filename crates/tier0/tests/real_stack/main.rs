@@ -16,6 +16,7 @@ mod lab;
 mod leases;
 mod lost_region;
 mod monitoring;
+mod network;
 mod prediction;
 mod protection;
 mod reboot;

@@ -1,4 +1,4 @@
-//! The death of a region: SIGKILL to every process of it, and its processes started again later.
+//! All processes of a site: killed, stopped and let go on together, and started again later.
 //!
 //! The agent goes first, so that it cannot report, or start again, what dies after it.
 
@@ -9,23 +9,29 @@ use std::time::{Duration, Instant};
 use anyhow::{Result, bail};
 use rustix::process::Signal;
 
+use super::frozen;
 use crate::processes::{self, Identity, Process};
 use crate::state::LabState;
 use crate::up;
 
 const LIMIT: Duration = Duration::from_secs(3);
 
-/// Kill every process of a region, and wait until they are gone.
-pub async fn kill(state: &LabState, region: &str) -> Result<()> {
+/// Kill every process of a region, and wait until they are gone. Returns how many there were.
+pub async fn kill(state: &LabState, region: &str) -> Result<usize> {
     let deadline = Instant::now() + LIMIT;
+    let mut killed = BTreeSet::new();
     for one in state.started.iter().filter(|one| one.site.as_str() == region) {
-        processes::signal(one.process, Signal::KILL);
+        if processes::is_running(one.process) {
+            processes::signal(one.process, Signal::KILL);
+            killed.insert(one.process);
+        }
     }
     loop {
         let left = members(state, region);
         if left.is_empty() {
-            return Ok(());
+            return Ok(killed.len());
         }
+        killed.extend(&left);
         if Instant::now() >= deadline {
             bail!("{} processes of {region} survive being killed", left.len());
         }
@@ -36,21 +42,37 @@ pub async fn kill(state: &LabState, region: &str) -> Result<()> {
     }
 }
 
-/// Start again what the lab itself had started there. The data servers are the agent's business.
-pub fn start_again(state: &mut LabState, region: &str) -> Result<()> {
+/// Start again what the lab itself had started there and does not run. The data servers are the
+/// agent's business.
+pub fn start_again(state: &mut LabState, region: &str) -> Result<Vec<String>> {
     let names: Vec<String> = state
         .started
         .iter()
-        .filter(|one| one.site.as_str() == region)
+        .filter(|one| one.site.as_str() == region && !processes::is_running(one.process))
         .map(|one| one.name.clone())
         .collect();
-    for name in names {
-        up::restart(state, &name, &[])?;
+    for name in &names {
+        up::restart(state, name, &[])?;
     }
-    Ok(())
+    Ok(names)
 }
 
-fn members(state: &LabState, region: &str) -> Vec<Identity> {
+/// Stop every process of a region where it is, also those that begin meanwhile.
+pub fn freeze(state: &LabState, region: &str) -> Result<usize> {
+    let mut frozen = BTreeSet::new();
+    let started = state.started.iter().filter(|one| one.site.as_str() == region);
+    let mut new: Vec<Identity> = started.map(|one| one.process).collect();
+    while !new.is_empty() {
+        frozen::freeze(state, &new)?;
+        frozen.extend(new);
+        let all = members(state, region);
+        new = all.into_iter().filter(|one| !frozen.contains(one)).collect();
+    }
+    Ok(frozen.len())
+}
+
+/// Every process of a region.
+pub fn members(state: &LabState, region: &str) -> Vec<Identity> {
     let all = processes::of_lab(&state.directory, state.uid);
     let started: BTreeSet<Identity> = state
         .started
@@ -82,6 +104,7 @@ fn belonging(all: &[Process], started: &BTreeSet<Identity>, directory: &Path) ->
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::processes::Owner;
 
     #[test]
     fn helpers_of_an_agent_die_with_their_region_and_others_live() {
@@ -90,6 +113,7 @@ mod tests {
             parent,
             program: "p".to_owned(),
             directory: directory.into(),
+            owner: Owner::Lab,
         };
         let all = [
             process(10, 1, "/lab"),

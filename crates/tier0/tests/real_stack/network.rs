@@ -1,0 +1,139 @@
+//! A stack whose sites are network namespaces: a region that falls silent, links that are cut, disks
+//! that are full. What this machine cannot have is SKIPPED.
+
+use std::time::Duration;
+
+use serde_json::Value;
+use tier0_lab::fault::target::Target;
+use tier0_lab::fault::{self, Fault, broken};
+use tier0_lab::ledger::Targets;
+use tier0_lab::network::namespaces;
+use tier0_lab::placement::Place;
+use tier0_lab::prober::{Probed, Prober, both_sides, outage};
+use tier0_lab::skipped::skipped;
+
+use crate::automatic::set;
+use crate::stack::{LOSSLESS, RECOVERY, Stack, acknowledged, postgres, until};
+
+const TEST: &str = "network: silent regions, cut links, full disks";
+
+/// One stack for all, since nothing else can use it.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn regions_that_fall_silent_links_that_are_cut_and_disks_that_are_full() {
+    if let Some(why) = namespaces::unavailable() {
+        return skipped(TEST, &why);
+    }
+    let mut stack = Stack::up_with(&["--netns", "--own-disks"]);
+    set(&stack, "armed").await;
+    a_full_disk_is_full_and_has_room_again(&stack).await;
+    a_cut_between_the_regions_moves_nothing(&mut stack).await;
+    a_witness_that_is_cut_off_stops_no_write(&mut stack).await;
+    a_region_that_falls_silent_is_left_and_comes_back_as_standby(&mut stack).await;
+    let instance = stack.instance;
+    assert_eq!(namespaces::existing(instance).len(), 3);
+    drop(stack);
+    assert_eq!(namespaces::existing(instance), Vec::<String>::new());
+}
+
+async fn break_it(stack: &Stack, target: &str, fault: Fault) -> Target {
+    let target: Target = target.parse().unwrap();
+    let done = fault::apply(&stack.state(), &target, fault).await.unwrap();
+    println!("{}", done.join("; "));
+    target
+}
+
+async fn mend(stack: &Stack) -> Value {
+    let done = fault::heal(&mut stack.state(), None).unwrap();
+    println!("{}", done.join("; "));
+    assert_eq!(broken(&stack.state()).unwrap(), Vec::<String>::new());
+    stack.api().protected(RECOVERY).await.unwrap()
+}
+
+async fn epoch(stack: &Stack) -> u64 {
+    stack.api().status().await.unwrap()["epoch"].as_u64().unwrap()
+}
+
+/// The disk of a Redis replica: nothing else of the stack writes there.
+async fn a_full_disk_is_full_and_has_room_again(stack: &Stack) {
+    let disk = stack.directory.join("region2/cache");
+    let room = || {
+        let seen = rustix::fs::statvfs(&disk).unwrap();
+        seen.f_bavail * seen.f_frsize
+    };
+    let before = room();
+    assert!((500 << 20..1 << 30).contains(&before), "{before}");
+    break_it(stack, "cache.region2", Fault::DiskFull).await;
+    assert_eq!(room(), 0);
+    assert_eq!(broken(&stack.state()).unwrap(), ["cache.region2: its disk is full"]);
+    mend(stack).await;
+    assert!(room() > before / 2, "{}", room());
+}
+
+/// Both regions see the witness, so that neither is dead: commits go on with one copy.
+async fn a_cut_between_the_regions_moves_nothing(stack: &mut Stack) {
+    let run = stack.traffic().await;
+    let before = epoch(stack).await;
+    for (target, fault) in [("region1-region2", Fault::Cut), ("region2-region1", Fault::CutOut)] {
+        break_it(stack, target, fault).await;
+        until(RECOVERY, async || match stack.api().status().await? {
+            status if status["protection"] == "exposed" => Ok(()),
+            status => Err(format!("protection is {}", status["protection"])),
+        })
+        .await
+        .unwrap();
+        run.goes_on_with_one_copy().await;
+        let status = mend(stack).await;
+        assert_eq!(status["current_region"], "region1");
+        assert_eq!(epoch(stack).await, before, "the writer was moved");
+        run.goes_on().await;
+    }
+    run.lost_nothing(&LOSSLESS).await;
+}
+
+/// Nobody who decides is reachable, and nobody needs to be.
+async fn a_witness_that_is_cut_off_stops_no_write(stack: &mut Stack) {
+    let run = stack.traffic().await;
+    let before = epoch(stack).await;
+    break_it(stack, "witness", Fault::Cut).await;
+    let begun = std::time::Instant::now();
+    while begun.elapsed() < Duration::from_secs(3) {
+        run.goes_on().await;
+    }
+    assert!(stack.api().status().await.is_err(), "the witness is not cut off");
+    mend(stack).await;
+    assert_eq!(epoch(stack).await, before, "the writer was moved");
+    run.lost_nothing(&LOSSLESS).await;
+}
+
+/// Packets from and to region1 vanish, nothing is refused, and nobody commands anything. A session
+/// that was opened before gets no acknowledgement any more once the other side takes writes.
+async fn a_region_that_falls_silent_is_left_and_comes_back_as_standby(stack: &mut Stack) {
+    let run = stack.traffic().await;
+    let targets = Targets::of(&stack.state().stack().unwrap()).unwrap();
+    let prober = Prober::start(&targets).await.unwrap();
+    prober.wait_for(Place::Region1, 10, prober.now(), RECOVERY).await.unwrap();
+    let old = postgres(stack, "main.region1").await.unwrap();
+    acknowledged(&old, "BEFORE-THE-CUT").await.unwrap();
+    let cut = prober.now();
+    break_it(stack, "region1", Fault::Cut).await;
+    let held = tokio::spawn(async move {
+        let answer = acknowledged(&old, "ASKED-WHILE-SILENT").await;
+        (old, answer)
+    });
+    prober.wait_for(Place::Region2, 10, cut, RECOVERY).await.unwrap();
+    let seen = Probed::ALL.map(|store| outage(&prober.accepted(), store, cut).unwrap());
+    for one in &seen {
+        println!("{}: nobody was served for {:?}", one.first.store.name(), one.length());
+        assert_eq!(one.first.side, Place::Region2, "{one:?}");
+    }
+    run.goes_on_with_one_copy().await;
+    assert_eq!(mend(stack).await["current_region"], "region2");
+    let (old, answer) = tokio::time::timeout(RECOVERY, held).await.unwrap().unwrap();
+    assert!(answer.is_err(), "the old side acknowledged a write after it was left");
+    assert!(acknowledged(&old, "ASKED-LATER").await.is_err());
+    let [postgres, redis] = seen.map(|one| both_sides(&prober.accepted(), &one));
+    println!("accepted by the old side afterwards: PostgreSQL {postgres}, Redis {redis}");
+    assert_eq!(postgres, 0, "both sides of PostgreSQL accepted writes");
+    drop(prober);
+    run.lost_nothing(&LOSSLESS).await;
+}
