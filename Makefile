@@ -15,7 +15,7 @@ SKIPPED = $(abspath $(TARGET))/skipped
 TEST = TIER0_SKIPPED=$(SKIPPED) $(CARGO) test --locked
 SAY_SKIPPED = if [ -s $(SKIPPED) ]; then echo "$$(wc -l < $(SKIPPED)) SKIPPED:"; cat $(SKIPPED); fi
 
-.PHONY: help setup setup-tests build demo demo-specification test test-long no-failpoints bench lint clean-lab
+.PHONY: help setup setup-tests build demo demo-specification test test-long no-failpoints mutants bench lint clean-lab
 
 help: ## List these commands
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1|\2/p' Makefile | column -t -s '|'
@@ -35,13 +35,13 @@ demo: build ## Move a whole data tier there and back under traffic; KEEP=1 leave
 demo-specification: build ## The same traffic moved the specification's way, and what that loses
 	@$(TIER0) lab demo --specification $(KEEP_FLAG)
 
-test: setup-tests lint build no-failpoints ## All tests, against real servers
+test: setup-tests lint build no-failpoints mutants ## All tests, against real servers
 	@rm -f $(SKIPPED)
 	@RUST_TEST_THREADS=$(TEST_THREADS) $(TEST) --workspace --exclude tier0
 	@RUST_TEST_THREADS=1 $(TEST) --package tier0 --features failpoints
 	@$(SAY_SKIPPED)
 
-test-long: setup-tests lint build no-failpoints ## The same, and what takes many minutes
+test-long: setup-tests lint build no-failpoints mutants ## The same, and what takes many minutes
 	@rm -f $(SKIPPED)
 	@TIER0_LONG=1 RUST_TEST_THREADS=$(TEST_THREADS) $(TEST) --workspace --exclude tier0
 	@TIER0_LONG=1 RUST_TEST_THREADS=1 $(TEST) --package tier0 --features failpoints
@@ -50,6 +50,11 @@ test-long: setup-tests lint build no-failpoints ## The same, and what takes many
 # The places at which a test can end a role are not in a build that is not for tests.
 no-failpoints: build
 	@if grep -q TIER0_FAILPOINT_FILE $(TIER0); then echo "the build has failpoints" >&2; exit 1; fi
+
+# Each guard of the core taken out in turn; somebody must notice. Of the whole workspace only this
+# one test is built with that feature.
+mutants: build ## Take out each safety guard in turn: the simulator must notice
+	@$(CARGO) test --locked --workspace --exclude tier0 --features tier0-core/mutants --test mutants
 
 bench: build ## Measure switches under load, failovers and outages; BENCH=--quick or --large
 	@$(TIER0) lab bench $(BENCH)

@@ -1,5 +1,6 @@
 //! What an agent obeys: the one decision it takes by itself, as a pure function (R1, R2).
 
+use crate::guard::Guard;
 use crate::order::{Command, Outcome, Refusal};
 use crate::words::{Heard, Stamp, StampVerdict};
 
@@ -30,7 +31,7 @@ pub enum Judgement {
 pub fn judge(heard: Option<&Heard>, obeyed: Option<&Obeyed>, command: &Command) -> Judgement {
     let stamp = &command.stamp;
     if let Some(heard) = heard {
-        if heard.lineage != stamp.lineage {
+        if heard.lineage != stamp.lineage && Guard::ForeignLineage.holds() {
             return Judgement::Refuse(Refusal::new(
                 "foreign-lineage",
                 format!(
@@ -39,7 +40,7 @@ pub fn judge(heard: Option<&Heard>, obeyed: Option<&Obeyed>, command: &Command) 
                 ),
             ));
         }
-        if stamp.epoch < heard.epoch {
+        if stamp.epoch < heard.epoch && Guard::OldEpoch.holds() {
             return Judgement::Refuse(Refusal::new(
                 "old-epoch",
                 format!("the command is of epoch {}, epoch {} was heard", stamp.epoch, heard.epoch),
@@ -49,6 +50,7 @@ pub fn judge(heard: Option<&Heard>, obeyed: Option<&Obeyed>, command: &Command) 
     let Some(obeyed) = obeyed else { return Judgement::Obey };
     match stamp.against(&obeyed.command.stamp) {
         StampVerdict::Newer => Judgement::Obey,
+        StampVerdict::Older if !Guard::OldStamp.holds() => Judgement::Obey,
         StampVerdict::Older => Judgement::Refuse(Refusal::new(
             "old-command",
             format!("{} was obeyed, {} is older", obeyed.command.stamp, stamp),
@@ -57,15 +59,17 @@ pub fn judge(heard: Option<&Heard>, obeyed: Option<&Obeyed>, command: &Command) 
             "foreign-lineage",
             "the newest command obeyed is of another lineage",
         )),
-        StampVerdict::Same if obeyed.command.order != command.order => {
+        StampVerdict::Same
+            if obeyed.command.order != command.order && Guard::SameStampOtherOrder.holds() =>
+        {
             Judgement::Refuse(Refusal::new(
                 "same-stamp-other-order",
                 format!("{stamp} was obeyed with another order"),
             ))
         }
         StampVerdict::Same => match &obeyed.outcome {
-            Some(outcome) => Judgement::Answer(outcome.clone()),
-            None => Judgement::Again,
+            Some(outcome) if Guard::AnsweredOnce.holds() => Judgement::Answer(outcome.clone()),
+            Some(_) | None => Judgement::Again,
         },
     }
 }
@@ -76,7 +80,7 @@ pub fn hear(heard: Option<&Heard>, news: &Heard) -> Option<Heard> {
         None => Some(news.clone()),
         Some(heard) if heard.lineage != news.lineage => None,
         Some(heard) => {
-            if news.covers(heard) {
+            if news.covers(heard) || !Guard::HeardOnlyGrows.holds() {
                 Some(news.clone())
             } else {
                 Some(heard.clone())

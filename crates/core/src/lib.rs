@@ -8,6 +8,7 @@
 //! without being asked.
 
 pub mod agent;
+pub mod guard;
 pub mod observe;
 pub mod orchestrator;
 pub mod order;

@@ -13,9 +13,9 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context, anyhow, bail};
 use tier0_config::Stack;
 use tier0_core::observe::{AgentReport, NodeView, PostgresRole, ProcessState};
-use tier0_core::orchestrator::first_record;
-use tier0_core::record::{Automatic, DatastoreKind, Protection, Record};
-use tier0_core::words::{Epoch, Heard, Region, Revision, Site};
+use tier0_core::orchestrator::{adopted_record, first_record};
+use tier0_core::record::{Automatic, Record};
+use tier0_core::words::{Heard, Region, Site};
 use tier0_store::{Embedded, Swapped, set_aside};
 use tier0_wire::read_token;
 
@@ -136,7 +136,7 @@ fn primaries(reports: &[AgentReport]) -> Vec<Region> {
 }
 
 fn adopted(stack: &Stack, writer: &Region, newest: &Heard) -> Record {
-    let mut record = first_record(
+    let first = first_record(
         stack.stack.name.clone(),
         &stack.shape(),
         newest.lineage.clone(),
@@ -145,20 +145,5 @@ fn adopted(stack: &Stack, writer: &Region, newest: &Heard) -> Record {
         Automatic::default(),
         wall(),
     );
-    record.writer = writer.clone();
-    // The writer may be another than before, so the epoch is new as well.
-    record.epoch = Epoch::read(newest.epoch.number() + 1);
-    record.revision = Revision::read(newest.revision.number() + 1);
-    for datastore in record.datastores.values_mut() {
-        // Each membership was given out by a revision of its own, so no number this high has been
-        // used, whatever the lost record said.
-        datastore.memberships = record.revision.number();
-        if datastore.kind == DatastoreKind::Postgres {
-            datastore.protection = Protection::Exposed {
-                since: wall(),
-                reason: "the record was adopted; no standby has joined since".to_owned(),
-            };
-        }
-    }
-    record
+    adopted_record(first, writer.clone(), newest, wall())
 }

@@ -8,6 +8,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::time::Duration;
 
+use crate::guard::Guard;
 use crate::observe::{NodeView, OnProcessDeath, PostgresRole, ProcessState};
 use crate::record::{AutomaticMode, DatastoreKind, OperationKind, Record};
 use crate::words::{DatastoreName, Moment, NodeId, OperationId, Region, WallMillis};
@@ -210,7 +211,7 @@ pub const AUTOMATIC: &[AutomaticRow] = &[
     },
     AutomaticRow {
         id: "A11",
-        applies: |it| it.mode == AutomaticMode::Off,
+        applies: |it| it.mode == AutomaticMode::Off && Guard::OnlyArmedMoves.holds(),
         reaction: Reaction::HoldBack,
         sentence: "automatic moves are off",
     },

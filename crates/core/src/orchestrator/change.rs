@@ -5,14 +5,15 @@
 
 use std::collections::BTreeMap;
 
+use crate::guard::Guard;
 use crate::order::Refusal;
 use crate::record::{
     Automatic, Claim, ClaimPhase, DatastoreKind, DatastoreRecord, Finished, Member, Protection,
     RECORD_FORMAT, Record,
 };
 use crate::words::{
-    DatastoreName, Epoch, Lineage, Lsn, NodeId, OperationId, Revision, StackName, SyncName,
-    WallMillis,
+    DatastoreName, Epoch, Heard, Lineage, Lsn, NodeId, OperationId, Region, Revision, StackName,
+    SyncName, WallMillis,
 };
 
 use crate::observe::Shape;
@@ -118,6 +119,30 @@ pub fn first_record(
     }
 }
 
+/// The record to begin with after the store was lost or restored from a copy (R2): above everything
+/// that any agent has heard, in the same lineage, with empty takeover sets. `first` is the stack's
+/// [`first_record`].
+pub fn adopted_record(first: Record, writer: Region, newest: &Heard, wall: WallMillis) -> Record {
+    let mut record = first;
+    record.lineage = newest.lineage.clone();
+    record.writer = writer;
+    // The writer may be another than before, so the epoch is new as well.
+    record.epoch = newest.epoch.next();
+    record.revision = newest.revision.next();
+    for datastore in record.datastores.values_mut() {
+        // Each membership was given out by a revision of its own, so no number this high has been
+        // used, whatever the lost record said.
+        datastore.memberships = record.revision.number();
+        if datastore.kind == DatastoreKind::Postgres {
+            datastore.protection = Protection::Exposed {
+                since: wall,
+                reason: "the record was adopted; no standby has joined since".to_owned(),
+            };
+        }
+    }
+    record
+}
+
 /// The record after a change, one revision on; or why the change cannot be made on this record.
 pub fn apply(record: &Record, change: &Change, wall: WallMillis) -> Result<Record, Refusal> {
     let mut next = record.clone();
@@ -125,7 +150,9 @@ pub fn apply(record: &Record, change: &Change, wall: WallMillis) -> Result<Recor
     match change {
         Change::Drive { driver } => next.driver = driver.clone(),
         Change::Claim(claim) => {
-            if let Some(other) = &record.claim {
+            if let Some(other) = &record.claim
+                && Guard::OneClaim.holds()
+            {
                 return Err(Refusal::new(
                     "operation-running",
                     format!("{} {} owns the stack", other.kind, other.operation),
@@ -141,7 +168,7 @@ pub fn apply(record: &Record, change: &Change, wall: WallMillis) -> Result<Recor
         }
         Change::Abort { operation } => {
             let claim = claimed(&mut next, operation)?;
-            if claim.phase == ClaimPhase::After {
+            if claim.phase == ClaimPhase::After && Guard::NoAbortAfterSwap.holds() {
                 return Err(Refusal::new(
                     "past-point-of-no-return",
                     "the writer has moved; the operation can only go forward",
@@ -187,7 +214,7 @@ pub fn apply(record: &Record, change: &Change, wall: WallMillis) -> Result<Recor
 fn still_member(record: &Record, name: &DatastoreName, member: &SyncName) -> Result<(), Refusal> {
     let takeover = record.datastores.get(name).map(|datastore| &datastore.takeover);
     let found = takeover.and_then(|takeover| takeover.get(member.node()));
-    if found.is_some_and(|found| found.name == *member) {
+    if found.is_some_and(|found| found.name == *member) || !Guard::SwapNeedsMember.holds() {
         return Ok(());
     }
     Err(Refusal::new(
@@ -203,7 +230,7 @@ fn swap(
     wall: WallMillis,
 ) -> Result<(), Refusal> {
     let claim = claimed(next, operation)?;
-    if claim.phase != ClaimPhase::Before {
+    if claim.phase != ClaimPhase::Before && Guard::NoSwapAfterAbort.holds() {
         return Err(Refusal::new("aborting", "the operation is being aborted"));
     }
     claim.phase = ClaimPhase::After;
@@ -211,7 +238,8 @@ fn swap(
     let (from, accept_loss) = (claim.from.clone(), claim.accept_loss);
     for (name, datastore) in &record.datastores {
         let proven = datastore.takeover.keys().any(|node| *node.region() == target);
-        if accept_loss && !proven && datastore.kind == DatastoreKind::Postgres {
+        let lossy = accept_loss && !proven && Guard::LossIsHeld.holds();
+        if lossy && datastore.kind == DatastoreKind::Postgres {
             let node = NodeId::new(name.clone(), from.clone());
             next.held.insert(node, format!("loss was accepted by operation {operation}"));
         }
@@ -227,7 +255,9 @@ fn swap(
     next.epoch = record.epoch.next();
     next.writer = target;
     for datastore in next.datastores.values_mut() {
-        datastore.takeover.clear();
+        if Guard::SwapEmptiesTakeover.holds() {
+            datastore.takeover.clear();
+        }
         if datastore.kind == DatastoreKind::Postgres {
             datastore.protection = exposed(
                 &datastore.protection,
@@ -246,13 +276,15 @@ fn join(record: &Record, next: &mut Record, member: &Member) -> Result<(), Refus
     if *node.region() == writer {
         return Err(Refusal::new("is-writer", format!("{node} is the writer's own node")));
     }
-    if member.name.membership() != datastore.memberships {
+    let newest = member.name.membership() == datastore.memberships;
+    if !newest && Guard::NewestMembership.holds() {
         return Err(Refusal::new(
             "old-membership",
             format!("{} is not the newest membership, {} is", member.name, datastore.memberships),
         ));
     }
-    if record.claim.as_ref().is_some_and(|claim| claim.kind.moves_writer()) {
+    let moving = record.claim.as_ref().is_some_and(|claim| claim.kind.moves_writer());
+    if moving && Guard::NoJoinWhileMoving.holds() {
         return Err(Refusal::new("operation-running", "the writer is being moved"));
     }
     // Exactly one name is waited for (P2): an earlier member is not one any more.
@@ -277,7 +309,7 @@ fn claimed<'a>(next: &'a mut Record, operation: &OperationId) -> Result<&'a mut 
     let Some(claim) = &mut next.claim else {
         return Err(Refusal::new("not-the-owner", "no operation owns the stack"));
     };
-    if claim.operation == *operation {
+    if claim.operation == *operation || !Guard::OnlyTheOwner.holds() {
         return Ok(claim);
     }
     Err(Refusal::new("not-the-owner", format!("{} {} owns the stack", claim.kind, claim.operation)))

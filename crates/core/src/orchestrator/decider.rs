@@ -8,6 +8,7 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
+use crate::guard::Guard;
 use crate::observe::{
     DatastoreShape, PostgresRole, PostgresView, ProcessState, RedisRole, RedisView,
 };
@@ -151,7 +152,7 @@ pub const DECIDER: &[DeciderRow] = &[
     DeciderRow {
         id: "P01",
         kind: Postgres,
-        applies: |it| it.writer_agent_silent,
+        applies: |it| it.writer_agent_silent && Guard::SilentIsNotDegraded.holds(),
         decision: Decision::Wait,
         sentence: "the writer's agent does not answer; its server is left alone, and is never degraded on silence",
     },
@@ -244,7 +245,7 @@ pub const DECIDER: &[DeciderRow] = &[
     DeciderRow {
         id: "P18",
         kind: Postgres,
-        applies: |it| it.other_is_held,
+        applies: |it| it.other_is_held && Guard::HeldIsLeftAlone.holds(),
         decision: Decision::Wait,
         sentence: "loss was accepted: the old data directory is left untouched until `tier0 rebuild` releases it",
     },
@@ -365,7 +366,7 @@ impl Orchestrator {
         let Some(record) = self.record.clone() else { return };
         let moving = record.claim.is_some()
             || self.activities.values().any(|activity| activity.kind.moves_writer());
-        if moving || !self.wanted.is_empty() {
+        if (moving && Guard::NoRepairWhileMoving.holds()) || !self.wanted.is_empty() {
             return;
         }
         let Some(other_region) = self.settings.shape.other(&record.writer).cloned() else { return };
@@ -391,7 +392,7 @@ impl Orchestrator {
                 Decision::RepairOther(kind) => (kind, other_region.clone()),
             };
             let waits = self.backoff.get(&name).is_some_and(|it| it.not_before > now.moment);
-            if waits {
+            if waits || self.is_unseen(now, &name) {
                 continue;
             }
             let beginning = Beginning {
@@ -500,12 +501,23 @@ impl Orchestrator {
         }
     }
 
+    /// A repair that worked is not seen to have worked before the next report: what was seen until
+    /// then would have it repaired again.
+    fn is_unseen(&self, now: &Now, name: &DatastoreName) -> bool {
+        let silence = self.settings.limits.silence;
+        self.unseen.get(name).is_some_and(|regions| {
+            regions.iter().any(|it| self.seen.agent_silent(it, now.moment, silence).is_none())
+        })
+    }
+
     /// Repairs that do not work are tried again after a while that doubles up to ten seconds.
     pub(super) fn note_repair(&mut self, now: &Now, name: &DatastoreName, ended: &Ended) {
         self.explained.remove(&name.to_string());
         match ended {
             Ended::Succeeded => {
                 self.backoff.remove(name);
+                let regions = self.settings.shape.regions.iter().cloned().collect();
+                self.unseen.insert(name.clone(), regions);
                 self.not_following_since.retain(|node, _| node.datastore() != name);
             }
             Ended::WithExceptions { .. }

@@ -1,5 +1,6 @@
 //! Carrying out an operation: begin what may begin, settle what ended, answer trouble by the row.
 
+use crate::guard::{self, Guard};
 use crate::observe::MovePolicy;
 use crate::order::{Command, Outcome, Refusal};
 use crate::record::{Claim, ClaimPhase, DatastoreKind};
@@ -47,7 +48,7 @@ impl Orchestrator {
             match self.begin(now, activity, &key) {
                 Begin::NotYet => not_yet.push(key),
                 // A command carries the stored record's revision: none is sent meanwhile.
-                Begin::Send { .. } if self.storing.is_some() || !self.wanted.is_empty() => {}
+                Begin::Send { .. } if self.is_changing_record() => {}
                 Begin::Send { node, order, limit } => {
                     let Some(stamp) = self.stamp() else { return false };
                     let command = Command {
@@ -82,6 +83,11 @@ impl Orchestrator {
             }
         }
         false
+    }
+
+    fn is_changing_record(&self) -> bool {
+        let changing = self.storing.is_some() || !self.wanted.is_empty();
+        changing && Guard::SendsOnlyWhenStored.holds()
     }
 
     /// A step on the old side whose agent fell silent while it ran: nobody waits for it longer
@@ -457,7 +463,8 @@ impl Activity {
 
     /// Whether everything that must lie behind a step does.
     fn may_begin(&self, key: &StepKey) -> bool {
-        row(key.step).after.iter().all(|before| {
+        let after = row(key.step).after.iter().filter(|before| guard::waits(key.step, **before));
+        after.into_iter().all(|before| {
             self.steps.iter().all(|state| {
                 let same = state.key.step == *before
                     && (key.datastore.is_none()

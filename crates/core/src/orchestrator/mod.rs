@@ -26,13 +26,16 @@ mod requests;
 mod seen;
 mod settings;
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
+use crate::guard::Guard;
 use crate::observe::MovePolicy;
 use crate::order::Order;
 use crate::record::{ClaimPhase, Record};
 use crate::steps::StepKey;
-use crate::words::{DatastoreName, Moment, NodeId, OperationId, Revision, Stamp, StepNumber};
+use crate::words::{
+    DatastoreName, Heard, Moment, NodeId, OperationId, Region, Revision, Stamp, StepNumber,
+};
 
 use automatic::Watch;
 use reach::Reaches;
@@ -41,7 +44,7 @@ pub use activity::{
     Activity, Ended, Facts, Progress, Sent, StepState, Verdict, back_plan, forward_plan, plan,
 };
 pub use automatic::{AUTOMATIC, AutomaticRow, Cause, Doubt, NearMiss, Reaction, Word};
-pub use change::{Change, apply, first_record};
+pub use change::{Change, adopted_record, apply, first_record};
 pub use decider::{DECIDER, DeciderRow, Decision};
 pub use input::{Asked, Consent, Input, Now, Request, StoreAnswer};
 pub use lag::Lag;
@@ -65,6 +68,8 @@ pub struct Orchestrator {
     next_step: (Revision, StepNumber),
     frozen: Option<String>,
     backoff: BTreeMap<DatastoreName, Backoff>,
+    /// Regions that have not been looked at since a datastore was repaired.
+    unseen: BTreeMap<DatastoreName, BTreeSet<Region>>,
     not_following_since: BTreeMap<NodeId, Moment>,
     floors_at: Moment,
     explained: BTreeMap<String, &'static str>,
@@ -108,6 +113,7 @@ impl Orchestrator {
             next_step: (Revision::FIRST, StepNumber::FIRST),
             frozen: None,
             backoff: BTreeMap::new(),
+            unseen: BTreeMap::new(),
             not_following_since: BTreeMap::new(),
             floors_at: Moment::ZERO,
             explained: BTreeMap::new(),
@@ -190,9 +196,21 @@ impl Orchestrator {
     }
 
     fn loaded(&mut self, now: &Now, record: Record, out: &mut Vec<Effect>) {
+        if self.went_back(&record, out) {
+            return;
+        }
         let settled = self.storing.take();
         let driving = record.driver == self.driver;
         self.record = Some(record);
+        let heard: Vec<(Region, Heard)> = self
+            .seen
+            .regions
+            .iter()
+            .filter_map(|(region, seen)| Some((region.clone(), seen.heard.clone()?)))
+            .collect();
+        for (region, heard) in &heard {
+            self.compare(region, heard, out);
+        }
         if let Some(storing) = settled {
             // A compare-and-swap whose answer was lost: the record itself says whether it is in.
             let stored = self.record.as_ref() == Some(&storing.next);
@@ -200,12 +218,47 @@ impl Orchestrator {
                 self.change_is_stored(now, storing.wanted, out);
                 return;
             }
+            if !driving && !matches!(storing.wanted.change, Change::Drive { .. }) {
+                // It may have been stored and gone on from since: that is the other run's to know.
+                self.depose();
+                return;
+            }
             self.wanted.push_front(storing.wanted);
         }
-        if !driving && !self.wants_to_drive() {
-            let change = Change::Drive { driver: self.driver.clone() };
-            self.wanted.push_front(Wanted { change, by: None });
+        if !driving {
+            self.want_to_drive();
         }
+    }
+
+    /// Begin to act, once an agent has said what it has heard of: a store that went back by less
+    /// than this run is about to write would look as new as what the agents know (R2).
+    fn want_to_drive(&mut self) {
+        let compared = self.seen.regions.values().any(|seen| seen.report.is_some());
+        if self.wants_to_drive() || (!compared && Guard::HearsBeforeDriving.holds()) {
+            return;
+        }
+        let change = Change::Drive { driver: self.driver.clone() };
+        self.wanted.push_front(Wanted { change, by: None });
+    }
+
+    /// Whether the store holds less than this run knows to have been in it (R2).
+    fn went_back(&mut self, found: &Record, out: &mut Vec<Effect>) -> bool {
+        let Some(known) = self.record.as_ref().map(Record::heard) else { return false };
+        let found = found.heard();
+        let back = found.lineage == known.lineage && !found.covers(&known);
+        if !back || !Guard::StoreGoesOnlyForward.holds() {
+            return false;
+        }
+        self.frozen = Some(format!(
+            "this orchestrator has seen {known} in the store, which now holds {found}: it was \
+             restored from a copy. Nothing is done until `tier0 authority adopt`"
+        ));
+        out.push(Effect::Explain {
+            row: "F01",
+            subject: "the store".to_owned(),
+            sentence: "the store is older than what has been heard: frozen",
+        });
+        true
     }
 
     fn wants_to_drive(&self) -> bool {
@@ -245,6 +298,9 @@ impl Orchestrator {
                 self.change_is_stored(now, storing.wanted, out);
             }
             StoreAnswer::Lost { current } => {
+                if self.went_back(&current, out) {
+                    return;
+                }
                 let lost = self.storing.take();
                 let deposed = current.driver != self.driver;
                 self.record = Some(*current);
@@ -253,12 +309,7 @@ impl Orchestrator {
                         .as_ref()
                         .is_some_and(|lost| matches!(lost.wanted.change, Change::Drive { .. }))
                 {
-                    // Another run acts now. This one leaves everything to it (R4).
-                    self.activities.clear();
-                    self.wanted.clear();
-                    self.frozen = Some(
-                        "another orchestrator has taken over; this one acts no more".to_owned(),
-                    );
+                    self.depose();
                     return;
                 }
                 if let Some(lost) = lost {
@@ -267,6 +318,13 @@ impl Orchestrator {
             }
             StoreAnswer::Unknown { .. } => out.push(Effect::Load),
         }
+    }
+
+    /// Another run acts now. This one leaves everything to it (R4).
+    fn depose(&mut self) {
+        self.activities.clear();
+        self.wanted.clear();
+        self.frozen = Some("another orchestrator has taken over; this one acts no more".to_owned());
     }
 
     fn change_is_stored(&mut self, now: &Now, wanted: Wanted, out: &mut Vec<Effect>) {
@@ -299,6 +357,9 @@ impl Orchestrator {
             return;
         }
         let steps = match claim.phase {
+            ClaimPhase::Before if !Guard::ResumesBackwards.holds() => {
+                forward_plan(&self.settings.shape)
+            }
             ClaimPhase::Before | ClaimPhase::Aborting => back_plan(&self.settings.shape),
             ClaimPhase::After => forward_plan(&self.settings.shape),
         };
@@ -325,26 +386,8 @@ impl Orchestrator {
 
     fn reported(&mut self, now: &Now, report: crate::observe::AgentReport, out: &mut Vec<Effect>) {
         let region = report.region.clone();
-        if let (Some(heard), Some(record)) = (&report.heard, &self.record) {
-            let mine = record.heard();
-            let ahead = heard.lineage == mine.lineage
-                && (heard.epoch, heard.revision) > (mine.epoch, mine.revision)
-                && self.storing.is_none();
-            let foreign = heard.lineage != mine.lineage;
-            if (ahead || foreign) && self.frozen.is_none() {
-                // The store went back in time, or began anew (R2).
-                self.frozen = Some(format!(
-                    "the agent of {region} has heard of {heard} of lineage {}, the store holds \
-                     {mine} of lineage {}: the store was lost or restored from a copy. Nothing is \
-                     done until `tier0 authority adopt`",
-                    heard.lineage, mine.lineage
-                ));
-                out.push(Effect::Explain {
-                    row: "F01",
-                    subject: region.to_string(),
-                    sentence: "the store is older than what an agent has heard: frozen",
-                });
-            }
+        if let Some(heard) = &report.heard {
+            self.compare(&region, heard, out);
         }
         let seen = self.seen.regions.entry(region).or_default();
         if let Some((old, _)) = &seen.report {
@@ -361,10 +404,41 @@ impl Orchestrator {
         seen.missed = None;
         seen.misses = 0;
         seen.clock_ahead_ms = report.host.wall.map(|wall| wall.0 - now.wall.0);
+        for unseen in self.unseen.values_mut() {
+            unseen.remove(&report.region);
+        }
         seen.report = Some((report, now.moment));
         self.note_flushed(now);
         self.note_following(now);
         self.note_living();
+        let mine = self.record.as_ref().is_none_or(|record| record.driver == self.driver);
+        if !mine && self.storing.is_none() && self.frozen.is_none() {
+            self.want_to_drive();
+        }
+    }
+
+    /// A store that went back in time, or began anew, is older than what an agent has heard (R2).
+    fn compare(&mut self, region: &Region, heard: &Heard, out: &mut Vec<Effect>) {
+        let Some(mine) = self.record.as_ref().map(Record::heard) else { return };
+        let ahead = heard.lineage == mine.lineage
+            && (heard.epoch, heard.revision) > (mine.epoch, mine.revision)
+            && self.storing.is_none();
+        let foreign = heard.lineage != mine.lineage;
+        let old = (ahead || foreign) && Guard::OldRecordFreezes.holds();
+        if !old || self.frozen.is_some() {
+            return;
+        }
+        self.frozen = Some(format!(
+            "the agent of {region} has heard of {heard} of lineage {}, the store holds {mine} of \
+             lineage {}: the store was lost or restored from a copy. Nothing is done until `tier0 \
+             authority adopt`",
+            heard.lineage, mine.lineage
+        ));
+        out.push(Effect::Explain {
+            row: "F01",
+            subject: region.to_string(),
+            sentence: "the store is older than what an agent has heard: frozen",
+        });
     }
 
     /// The stamp of the next command.

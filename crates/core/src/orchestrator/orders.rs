@@ -3,6 +3,7 @@
 
 use std::time::Duration;
 
+use crate::guard::Guard;
 use crate::observe::ProcessState;
 use crate::order::{Order, PromoteMember, Refusal};
 use crate::readiness::{self, Question};
@@ -174,7 +175,7 @@ impl Orchestrator {
                 let fenced = facts.member.is_some()
                     || facts.old_confirmed_stopped
                     || activity.consent == Consent::AcceptLossOldSideIsDown;
-                if !fenced {
+                if !fenced && Guard::PromoteNeedsFence.holds() {
                     let why = format!(
                         "{old} is not confirmed stopped, and {new} is not a takeover member: \
                          nothing else keeps {old} from acknowledging"
@@ -235,7 +236,8 @@ impl Orchestrator {
                 send(&old, Order::RedisUnfence { min_replicas_to_write }, limits.command)
             }
             Step::Start => {
-                send(&new, Order::PostgresStart { names: self.member_name(name) }, limits.promote)
+                let names = self.member_name(name).filter(|_| Guard::StartsWithNames.holds());
+                send(&new, Order::PostgresStart { names }, limits.promote)
             }
             Step::Admit => {
                 send(&new, Order::PostgresAdmit { member: self.member_name(name) }, limits.promote)
@@ -402,7 +404,8 @@ impl Orchestrator {
             return Begin::Settle(Verdict::Refused { refusal });
         }
         let heard = self.seen.region(&activity.target).and_then(|seen| seen.heard.as_ref());
-        if heard.is_some_and(|heard| heard.covers(&record.heard())) {
+        let covers = heard.is_some_and(|heard| heard.covers(&record.heard()));
+        if covers || !Guard::SwapNeedsHeard.holds() {
             let members = activity
                 .facts
                 .iter()

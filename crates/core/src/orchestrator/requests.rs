@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 
+use crate::guard::Guard;
 use crate::observe::RedisView;
 use crate::order::Refusal;
 use crate::readiness::{Level, Question, judge};
@@ -220,6 +221,11 @@ impl Orchestrator {
         let writer = NodeId::new(datastore.clone(), record.writer.clone());
         let silence = self.settings.limits.silence;
         match self.seen.answering(&writer, now.moment, silence) {
+            Answering::ServerDown | Answering::ServerSilent | Answering::No { .. }
+                if !Guard::RebuildNeedsWriter.holds() =>
+            {
+                Ok(())
+            }
             Answering::Yes => Ok(()),
             Answering::ServerDown | Answering::ServerSilent => Err(Refusal::new(
                 "writer-not-running",

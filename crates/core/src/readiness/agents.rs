@@ -1,6 +1,7 @@
 //! The agents of both sides answer. Without the target's there is nobody to promote; without the
 //! old side's the operation goes on, by the takeover set alone.
 
+use crate::guard::Guard;
 use crate::orchestrator::Consent;
 
 use super::{Finding, Level, Question};
@@ -18,7 +19,7 @@ pub fn check(question: &Question) -> Vec<Finding> {
         ),
     };
     let old = match (silent(&question.record.writer), question.consent) {
-        (Some(why), Consent::AcceptLoss) => Finding::new(
+        (Some(why), Consent::AcceptLoss) if Guard::LossNeedsOldSideDown.holds() => Finding::new(
             "old-side-not-known-down",
             Level::Fail,
             None,
@@ -27,7 +28,7 @@ pub fn check(question: &Question) -> Vec<Finding> {
                  is down (--old-side-is-down)"
             ),
         ),
-        (Some(why), Consent::None | Consent::AcceptLossOldSideIsDown) => {
+        (Some(why), Consent::None | Consent::AcceptLoss | Consent::AcceptLossOldSideIsDown) => {
             Finding::new("old-agent-silent", Level::Warn, None, why)
         }
         (None, _) => Finding::new(

@@ -1,6 +1,7 @@
 //! The target is in the takeover set of the record: it is proven to hold every acknowledged write
 //! (P3). Nothing else makes a promotion safe.
 
+use crate::guard::Guard;
 use crate::orchestrator::Consent;
 use crate::words::DatastoreName;
 
@@ -29,8 +30,10 @@ pub fn check(question: &Question, name: &DatastoreName) -> Finding {
         datastore.protection.word()
     );
     match question.consent {
-        Consent::None => Finding::new(CODE, Level::Fail, Some(name), sentence),
-        Consent::AcceptLoss | Consent::AcceptLossOldSideIsDown => {
+        Consent::None if Guard::MoveNeedsMember.holds() => {
+            Finding::new(CODE, Level::Fail, Some(name), sentence)
+        }
+        Consent::None | Consent::AcceptLoss | Consent::AcceptLossOldSideIsDown => {
             Finding::new(CODE, Level::Warn, Some(name), format!("{sentence}; accepted"))
         }
     }

@@ -1,5 +1,8 @@
 //! What goes wrong, what an operator does meanwhile, and what must be so in the end.
 
+use std::time::Duration;
+
+use tier0_core::observe::ProcessState;
 use tier0_core::orchestrator::*;
 use tier0_core::record::DatastoreKind;
 use tier0_core::words::*;
@@ -7,28 +10,36 @@ use tier0_core::words::*;
 use super::*;
 
 impl Chaos {
-    pub(super) fn core_down(&mut self) {
-        self.core = None;
+    /// The orchestrator ends, or is only thought to have ended and goes on beside the next.
+    pub(super) fn core_down(&mut self, goes_on: bool) {
+        if self.core().is_none() {
+            return;
+        }
+        self.counts.core_restarts += 1;
+        self.say(|| format!("the orchestrator ends{}", if goes_on { ", it seems" } else { "" }));
+        let run = self.core_run;
+        if goes_on {
+            self.counts.cores_beside += 1;
+            let wait = self.random.between(100, 3_000) * MS;
+            self.after(wait, Event::CoreEnds { run });
+        } else {
+            self.cores.remove(&run);
+        }
         // What the old run sent goes on to its end; nobody hears of it any more.
         self.core_run += 1;
-        self.counts.core_restarts += 1;
-        self.say("the orchestrator ends".to_owned());
         let wait = self.random.between(1, 400) * MS;
         self.after(wait, Event::CoreUp);
     }
 
     pub(super) fn core_up(&mut self) {
-        if self.core.is_some() {
+        if self.core().is_some() {
             return;
         }
         self.counts.resumed += u64::from(self.stored.claim.is_some());
-        let settings = settings(
-            self.stored.datastores.values().filter(|it| it.kind == DatastoreKind::Postgres).count(),
-            self.stored.datastores.values().filter(|it| it.kind == DatastoreKind::Redis).count(),
-        );
-        self.core = Some(Orchestrator::new(settings, format!("run-{}", self.core_run)));
-        let record = self.stored.clone();
-        self.hand_over(MS, Input::Loaded(record));
+        let run = self.core_run;
+        let core = Orchestrator::new(self.parameters.settings(), format!("run-{run}"));
+        self.cores.insert(run, core);
+        self.load(run);
     }
 
     pub(super) fn agent_down(&mut self, place: &Region) {
@@ -50,46 +61,89 @@ impl Chaos {
         region(if self.random.once_in(2) { "region1" } else { "region2" })
     }
 
-    /// Every 20 ms: perhaps something breaks, perhaps somebody presses a button.
+    fn any_server(&mut self) -> NodeId {
+        let which = self.random.below(self.servers.len() as u64) as usize;
+        self.servers.keys().nth(which).unwrap().clone()
+    }
+
+    /// How many things are broken at the moment.
+    fn broken(&self) -> usize {
+        let servers = self.servers.values().filter(|server| !server.runs()).count();
+        let agents =
+            self.agents.values().filter(|agent| !agent.up || !agent.linked || agent.mute).count();
+        servers + agents + usize::from(!self.stream_up) + usize::from(self.core().is_none())
+    }
+
+    /// Every 20 ms: perhaps something breaks, perhaps somebody presses a button. More buttons are
+    /// pressed while the record changes: that is a bad moment.
     pub(super) fn go_wrong(&mut self) {
-        if self.random.once_in(60) {
+        self.counts.three_at_once += u64::from(self.broken() >= 3);
+        let bad = !self.storing.is_empty() || self.stored.claim.is_some();
+        let often = self.parameters.presses_once_in;
+        if self.random.once_in(if bad { often.div_ceil(2) } else { often }) {
             self.press();
         }
-        if !self.random.once_in(25) {
-            return;
+        if self.random.once_in(self.parameters.breaks_once_in) {
+            self.break_something();
         }
+    }
+
+    fn break_something(&mut self) {
         let place = self.any_region();
-        match self.random.below(20) {
+        match self.random.below(29) {
             0..=4 => {
-                if self.core.is_some() {
-                    self.core_down();
-                }
+                let goes_on = self.random.once_in(4);
+                self.core_down(goes_on);
             }
             5..=7 => {
-                self.say(format!("agent of {place} ends"));
+                self.say(|| format!("agent of {place} ends"));
                 self.counts.agent_restarts += 1;
                 self.agent_down(&place);
                 let wait = self.random.between(20, 600) * MS;
                 self.after(wait, Event::AgentUp { region: place });
             }
             8..=10 => {
-                self.say(format!("no way to the agent of {place}"));
+                self.say(|| format!("no way to the agent of {place}"));
+                self.counts.links_cut += 1;
                 self.agents.get_mut(&place).unwrap().linked = false;
                 let wait = self.random.between(50, 2_500) * MS;
                 self.after(wait, Event::LinkUp { region: place });
             }
-            11..=13 => {
-                self.say("no way between the regions".to_owned());
-                self.stream_up = false;
+            11..=12 => {
+                self.say(|| format!("no way from the agent of {place}"));
+                self.counts.links_cut += 1;
+                self.agents.get_mut(&place).unwrap().mute = true;
                 let wait = self.random.between(50, 2_500) * MS;
+                self.after(wait, Event::LinkUp { region: place });
+            }
+            13..=15 => {
+                self.say(|| "no way between the regions".to_owned());
+                self.counts.links_cut += 1;
+                self.stream_up = false;
+                let wait = self.random.between(50, 5_000) * MS;
                 self.after(wait, Event::StreamUp);
             }
-            14..=17 => {
-                let ids: Vec<NodeId> = self.servers.keys().cloned().collect();
-                let id = ids[self.random.below(ids.len() as u64) as usize].clone();
-                self.say(format!("{id} ends"));
+            16..=19 => {
+                let id = self.any_server();
+                self.say(|| format!("{id} ends"));
                 self.counts.servers_ended += 1;
                 self.servers.get_mut(&id).unwrap().end();
+            }
+            20..=23 => {
+                let id = self.any_server();
+                self.say(|| format!("{id} freezes"));
+                self.servers.get_mut(&id).unwrap().freeze();
+                let wait = self.random.between(100, 4_000) * MS;
+                self.after(wait, Event::Thaw { node: id });
+            }
+            24..=25 => {
+                let id = self.any_server();
+                self.lose_disk(&id);
+            }
+            26 => self.roll_back(),
+            27 => {
+                self.wall_offset += self.parameters.wall_jump * 1_000;
+                self.counts.wall_jumps += 1;
             }
             _ => {
                 self.kill(&place);
@@ -99,8 +153,38 @@ impl Chaos {
         }
     }
 
+    /// A data directory is gone. Only where the other copy is known to hold everything, by the
+    /// record and in truth: the loss of both copies is nobody's to prevent.
+    fn lose_disk(&mut self, id: &NodeId) {
+        let name = id.datastore();
+        let writer = NodeId::new(name.clone(), self.stored.writer.clone());
+        let quiet = self.stored.claim.is_none()
+            && self.storing.is_empty()
+            && self.went_back_from.is_none()
+            && self.cores.values().all(|core| core.activities().count() == 0);
+        let Some((node, member)) =
+            self.stored.datastores[name].takeover.iter().next().filter(|_| quiet)
+        else {
+            return;
+        };
+        let (ours, theirs) = (&self.servers[&writer], &self.servers[node]);
+        let names = member.name.to_string();
+        let both = ours.is_primary()
+            && ours.names == names
+            && theirs.runs()
+            && theirs.streaming
+            && theirs.name == names
+            && self.acknowledged.missing(name, &theirs.log).is_empty();
+        if !both {
+            return;
+        }
+        self.say(|| format!("the disk of {id} is lost"));
+        self.counts.disks_lost += 1;
+        self.servers.get_mut(id).unwrap().lose_disk();
+    }
+
     pub fn kill(&mut self, place: &Region) {
-        self.say(format!("{place} is killed"));
+        self.say(|| format!("{place} is killed"));
         self.counts.regions_killed += 1;
         self.agent_down(place);
         for (id, server) in &mut self.servers {
@@ -111,51 +195,87 @@ impl Chaos {
     }
 
     pub(super) fn press(&mut self) {
-        let place = self.any_region();
         let writer = self.stored.writer.clone();
-        let what = match self.random.below(12) {
-            0..=6 => Asked::Move { target: place, consent: Consent::None },
-            7 => Asked::Move { target: place, consent: Consent::AcceptLoss },
-            8 => {
+        let other = region(if writer == region("region1") { "region2" } else { "region1" });
+        let what = match self.random.below(40) {
+            0..=16 | 24.. => Asked::Move { target: other, consent: Consent::None },
+            17 => Asked::Move { target: writer, consent: Consent::None },
+            18 => Asked::Move { target: other, consent: Consent::AcceptLoss },
+            19 => {
                 // An operator who says that the old side is down has seen to it.
-                let target = if writer == region("region1") { "region2" } else { "region1" };
                 self.agents.get_mut(&writer).unwrap().gone = true;
                 self.kill(&writer);
-                let consent = Consent::AcceptLossOldSideIsDown;
-                Asked::Move { target: region(target), consent }
+                Asked::Move { target: other, consent: Consent::AcceptLossOldSideIsDown }
             }
-            9..=10 => {
-                let ids: Vec<NodeId> = self.servers.keys().cloned().collect();
-                let id = ids[self.random.below(ids.len() as u64) as usize].clone();
-                Asked::Rebuild { node: id }
+            20..=21 => Asked::Rebuild { node: self.any_server() },
+            22 => {
+                let mode = self.parameters.mode;
+                Asked::Arm { mode, lasting: Some(Duration::from_secs(3)) }
             }
-            _ => Asked::Expose { datastore: "pg1".parse().unwrap() },
+            23 => Asked::Expose { datastore: "pg1".parse().unwrap() },
         };
         self.ask(what);
     }
 
     pub fn ask(&mut self, what: Asked) {
-        self.say(format!("pressed {what:?}"));
+        self.say(|| format!("pressed {what:?}"));
         let id: OperationId = format!("aaaaaaaa-{:08}", self.fresh).parse().unwrap();
         self.fresh += 1;
         let request = Request { id, what, by: "test".to_owned(), reason: "test".to_owned() };
-        self.hand_over(0, Input::Asked(request));
+        let input = Input::Asked(request);
+        self.after(0, Event::ToCore { run: self.core_run, input });
     }
 
     /// Everything that was broken works again, and the operator releases what is held.
     pub fn heal(&mut self) {
         self.wild = false;
+        self.lying_until = 0;
         self.stream_up = true;
-        self.say("everything is healed".to_owned());
+        self.say(|| "everything is healed".to_owned());
         for agent in self.agents.values_mut() {
             agent.gone = false;
             agent.up = true;
             agent.linked = true;
+            agent.mute = false;
         }
+        self.servers.values_mut().for_each(Server::thaw);
+        let newest = self.core_run;
+        self.cores.retain(|run, _| *run == newest);
         self.core_up();
     }
 
-    pub fn release_held(&mut self) {
+    /// What a person does about what no row repairs: release what is held, and move away from a
+    /// writer whose data is gone.
+    pub fn help(&mut self) {
+        self.release_held();
+        let gone = self
+            .servers
+            .iter()
+            .any(|(id, server)| *id.region() == self.stored.writer && server.base == Base::Empty);
+        if gone {
+            // No row starts a standby that has nobody to follow: a person does.
+            for (id, server) in &mut self.servers {
+                let other = *id.region() != self.stored.writer;
+                if other && server.base == Base::Standby && server.process == ProcessState::Stopped
+                {
+                    server.process = ProcessState::Running;
+                }
+            }
+            let here = self.stored.writer == region("region1");
+            let target = region(if here { "region2" } else { "region1" });
+            // The member may have left just before, on what was seen before the disk was lost.
+            let proven = |name: &DatastoreName| !self.stored.datastores[name].takeover.is_empty();
+            let every = self.servers.iter().all(|(id, server)| {
+                *id.region() != self.stored.writer
+                    || server.base != Base::Empty
+                    || proven(id.datastore())
+            });
+            let consent = if every { Consent::None } else { Consent::AcceptLoss };
+            self.ask(Asked::Move { target, consent });
+        }
+    }
+
+    fn release_held(&mut self) {
         for node in self.stored.held.keys().cloned().collect::<Vec<_>>() {
             self.ask(Asked::Rebuild { node });
         }
@@ -165,7 +285,7 @@ impl Chaos {
     pub fn is_whole(&self) -> bool {
         let writer = &self.stored.writer;
         self.stored.claim.is_none()
-            && self.core.as_ref().is_some_and(|core| core.activities().count() == 0)
+            && self.core().is_some_and(|core| core.activities().count() == 0)
             && self.servers.iter().all(|(id, server)| {
                 let primary = id.region() == writer;
                 server.runs()

@@ -1,28 +1,36 @@
-//! A world in which everything goes wrong at any moment: commands are late, lost and doubled,
-//! answers of the store get lost, agents and servers end, links break, regions die, the
-//! orchestrator begins anew, and operators press every button. Time is virtual, and everything
-//! follows from one seed.
-#![allow(dead_code, clippy::unwrap_used, missing_docs)]
+//! A world in which everything goes wrong at any moment: commands are late, lost, doubled and
+//! replayed, answers of the store get lost, the store goes back to a copy, agents and servers end or
+//! freeze, links break in one direction or both, clocks drift, disks stall, regions die, the
+//! orchestrator begins anew, sometimes beside its predecessor, and operators press every button.
+//! Time is virtual, and everything follows from one seed.
+#![allow(dead_code, unused_imports, clippy::unwrap_used, missing_docs)]
 
+pub mod day;
 mod faults;
+mod network;
+mod parameters;
+mod report;
 mod serve;
 mod servers;
+mod sight;
+mod store;
 mod view;
 
-use std::cell::RefCell;
-use std::collections::BTreeMap;
+use std::cell::{Cell, RefCell};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
-use tier0_core::agent::{Judgement, Obeyed, hear, heard_in, judge};
-use tier0_core::observe::{AgentReport, NodeReport};
+use tier0_core::agent::Obeyed;
 use tier0_core::orchestrator::*;
-use tier0_core::order::{Command, Outcome};
-use tier0_core::record::{Automatic, AutomaticMode, ClaimPhase, DatastoreKind, Record};
+use tier0_core::order::{Command, Order, Outcome};
+use tier0_core::record::{Automatic, AutomaticMode, ClaimPhase, OperationKind, Record};
 use tier0_core::steps::{Step, StepKey};
 use tier0_core::words::*;
 
+pub use parameters::Parameters;
+pub use report::{Batch, Counts};
 pub use servers::{Acknowledged, Base, Server};
 
-use crate::world::{region, settings};
+use crate::world::region;
 
 const MS: u64 = 1_000;
 const SECOND: u64 = 1_000_000;
@@ -52,24 +60,29 @@ impl Random {
 /// Who waits for the outcome of a command.
 #[derive(Debug, Clone)]
 struct Reply {
-    core_run: u64,
+    run: u64,
     operation: OperationId,
     key: StepKey,
 }
 
 #[derive(Debug, Clone)]
 enum Event {
-    ToCore { core_run: u64, input: Input },
+    ToCore { run: u64, input: Input },
     Poll { region: Region },
-    PollArrives { region: Region, heard: Option<Heard>, core_run: u64 },
+    PollArrives { region: Region, heard: Option<Heard>, run: u64 },
     Command { agent_run: u64, command: Command, reply: Reply },
+    Replay { command: Command },
     Work { work: Work },
     Tick,
+    Knock,
     Beat,
+    LookAfter,
     CoreUp,
+    CoreEnds { run: u64 },
     AgentUp { region: Region },
     LinkUp { region: Region },
     StreamUp,
+    Thaw { node: NodeId },
 }
 
 /// A command that an agent is about to have performed.
@@ -90,6 +103,8 @@ pub struct Agent {
     pub up: bool,
     /// Commands and polls reach it.
     pub linked: bool,
+    /// What it answers reaches nobody.
+    pub mute: bool,
     /// It stays dead until everything is healed.
     pub gone: bool,
     pub heard: Option<Heard>,
@@ -98,38 +113,29 @@ pub struct Agent {
     pub sequence: u64,
 }
 
-/// What a seed came across.
-#[derive(Debug, Clone, Default)]
-pub struct Counts {
-    pub moves_succeeded: u64,
-    pub moves_aborted: u64,
-    pub moves_refused: u64,
-    pub moves_closed: u64,
-    pub swaps: u64,
-    pub swaps_with_loss_accepted: u64,
-    pub core_restarts: u64,
-    pub resumed: u64,
-    pub store_unknown: u64,
-    pub agent_restarts: u64,
-    pub regions_killed: u64,
-    pub servers_ended: u64,
-    pub commands: u64,
-    pub doubled: u64,
-    pub joins: u64,
-    pub leaves: u64,
-}
+/// A command's place among those to one node: which node, and its stamp.
+type Place = (NodeId, u64, u64, u64);
 
 #[derive(Clone)]
 pub struct Chaos {
-    pub seed: u64,
+    pub parameters: Parameters,
     pub random: Random,
-    pub core: Option<Orchestrator>,
+    /// The orchestrators that run, by run. Usually it is one.
+    pub cores: BTreeMap<u64, Orchestrator>,
     core_run: u64,
     pub stored: Record,
+    /// Records that were stored before, the newest last.
+    copies: VecDeque<Record>,
+    /// The store went back to a copy; this is what it held.
+    went_back_from: Option<Record>,
+    went_back_at: u64,
     pub servers: BTreeMap<NodeId, Server>,
     pub agents: BTreeMap<Region, Agent>,
     pub stream_up: bool,
     pub now: u64,
+    /// From when on the orchestrator's clock has its own rate.
+    clock_from: u64,
+    wall_offset: i64,
     fresh: u64,
     queue: BTreeMap<(u64, u64), Event>,
     order: u64,
@@ -143,52 +149,42 @@ pub struct Chaos {
     loss_accepted: bool,
     /// What a promoted Redis lacks of what its datastore acknowledged.
     redis_lacks: BTreeMap<DatastoreName, usize>,
+    /// Nodes whose data nobody may touch: what was lost with consent may be there.
+    may_hold_lost: BTreeSet<NodeId>,
+    /// What was sent, to be replayed.
+    sent: VecDeque<Command>,
+    /// Every stamp that was given, and for what.
+    stamps: BTreeMap<Place, Order>,
+    /// Runs whose compare-and-swap is under way.
+    storing: BTreeSet<u64>,
+    /// When each run last had a report of each region.
+    heard_at: BTreeMap<(u64, Region), u64>,
+    /// When each server last answered the other region's agent.
+    answered_at: BTreeMap<NodeId, u64>,
+    /// Until then nothing seems to answer anybody.
+    lying_until: u64,
 }
 
 thread_local! {
     /// What happened, for people; beside the world, so that it is still there after a panic.
     static SAID: RefCell<Vec<String>> = const { RefCell::new(Vec::new()) };
+    static SAYS: Cell<bool> = const { Cell::new(false) };
 }
 
-/// The newest lines of what happened.
+/// What happened since [`listen`].
 pub fn said() -> String {
-    SAID.with_borrow(|said| said[said.len().saturating_sub(250)..].join("\n"))
+    SAID.with_borrow(|said| said.join("\n"))
 }
 
-/// A new day begins.
-pub fn forget() {
+/// A new day begins; whether it is to be told of.
+pub fn listen(says: bool) {
     SAID.with_borrow_mut(Vec::clear);
-}
-
-impl Counts {
-    pub fn add(&mut self, other: &Counts) {
-        let pairs = [
-            (&mut self.moves_succeeded, other.moves_succeeded),
-            (&mut self.moves_aborted, other.moves_aborted),
-            (&mut self.moves_refused, other.moves_refused),
-            (&mut self.moves_closed, other.moves_closed),
-            (&mut self.swaps, other.swaps),
-            (&mut self.swaps_with_loss_accepted, other.swaps_with_loss_accepted),
-            (&mut self.core_restarts, other.core_restarts),
-            (&mut self.resumed, other.resumed),
-            (&mut self.store_unknown, other.store_unknown),
-            (&mut self.agent_restarts, other.agent_restarts),
-            (&mut self.regions_killed, other.regions_killed),
-            (&mut self.servers_ended, other.servers_ended),
-            (&mut self.commands, other.commands),
-            (&mut self.doubled, other.doubled),
-            (&mut self.joins, other.joins),
-            (&mut self.leaves, other.leaves),
-        ];
-        for (mine, theirs) in pairs {
-            *mine += theirs;
-        }
-    }
+    SAYS.set(says);
 }
 
 impl Chaos {
-    pub fn new(postgres: usize, redis: usize) -> Chaos {
-        let settings = settings(postgres, redis);
+    pub fn new(parameters: Parameters) -> Chaos {
+        let settings = parameters.settings();
         let stored = first_record(
             settings.stack.clone(),
             &settings.shape,
@@ -208,6 +204,7 @@ impl Chaos {
             run: 1,
             up: true,
             linked: true,
+            mute: false,
             gone: false,
             heard: None,
             obeyed: BTreeMap::new(),
@@ -216,15 +213,20 @@ impl Chaos {
         };
         let regions = settings.shape.regions.clone();
         let mut chaos = Chaos {
-            seed: 0,
+            parameters,
             random: Random::new(1),
-            core: Some(Orchestrator::new(settings, "run-0".to_owned())),
+            cores: [(0, Orchestrator::new(settings, "run-0".to_owned()))].into(),
             core_run: 0,
-            stored: stored.clone(),
+            stored,
+            copies: VecDeque::new(),
+            went_back_from: None,
+            went_back_at: 0,
             servers,
             agents: regions.iter().map(|place| (place.clone(), agent.clone())).collect(),
             stream_up: true,
             now: SECOND,
+            clock_from: 0,
+            wall_offset: 0,
             fresh: 1,
             queue: BTreeMap::new(),
             order: 0,
@@ -235,14 +237,37 @@ impl Chaos {
             at_swap: BTreeMap::new(),
             loss_accepted: false,
             redis_lacks: BTreeMap::new(),
+            may_hold_lost: BTreeSet::new(),
+            sent: VecDeque::new(),
+            stamps: BTreeMap::new(),
+            storing: BTreeSet::new(),
+            heard_at: BTreeMap::new(),
+            answered_at: BTreeMap::new(),
+            lying_until: 0,
         };
-        chaos.hand_over(0, Input::Loaded(stored));
+        chaos.load(0);
         for place in regions {
             chaos.after(0, Event::Poll { region: place });
         }
         chaos.after(0, Event::Tick);
         chaos.after(0, Event::Beat);
+        chaos.after(0, Event::Knock);
+        chaos.after(0, Event::LookAfter);
         chaos
+    }
+
+    /// A day begins as its parameters say.
+    pub fn begin(&mut self, parameters: Parameters, random: Random) {
+        self.clock_from = self.now;
+        self.parameters = parameters;
+        self.random = random;
+        self.wild = true;
+        self.ask(Asked::Arm { mode: self.parameters.mode, lasting: None });
+    }
+
+    /// The newest run, while it runs.
+    pub fn core(&self) -> Option<&Orchestrator> {
+        self.cores.get(&self.core_run)
     }
 
     fn after(&mut self, wait: u64, event: Event) {
@@ -250,14 +275,11 @@ impl Chaos {
         self.queue.insert((self.now + wait, self.order), event);
     }
 
-    fn hand_over(&mut self, wait: u64, input: Input) {
-        let core_run = self.core_run;
-        self.after(wait, Event::ToCore { core_run, input });
-    }
-
-    fn say(&mut self, line: String) {
-        let at = self.now / MS;
-        SAID.with_borrow_mut(|said| said.push(format!("{at:>9} {line}")));
+    fn say(&self, line: impl FnOnce() -> String) {
+        if SAYS.get() {
+            let at = self.now / MS;
+            SAID.with_borrow_mut(|said| said.push(format!("{at:>9} {}", line())));
+        }
     }
 
     /// Let time pass until `end`, or until `done` says so.
@@ -287,54 +309,89 @@ impl Chaos {
 
     fn happen(&mut self, event: Event) {
         match event {
-            Event::ToCore { core_run, input } => {
-                if core_run == self.core_run {
-                    self.step(input);
-                }
-            }
+            Event::ToCore { run, input } => self.step(run, input),
             Event::Tick => {
                 self.after(40 * MS, Event::Tick);
-                self.step(Input::Tick);
+                for run in self.cores.keys().copied().collect::<Vec<_>>() {
+                    self.step(run, Input::Tick);
+                }
+            }
+            Event::Knock => {
+                self.after(200 * MS, Event::Knock);
+                self.knock();
             }
             Event::Beat => {
                 self.after(5 * MS, Event::Beat);
                 self.beat();
             }
+            Event::LookAfter => {
+                self.after(250 * MS, Event::LookAfter);
+                self.count_rows();
+                self.look_after();
+            }
             Event::Poll { region } => {
                 self.after(150 * MS, Event::Poll { region: region.clone() });
                 self.poll(&region);
             }
-            Event::PollArrives { region, heard, core_run } => {
-                self.poll_arrives(&region, heard, core_run);
-            }
+            Event::PollArrives { region, heard, run } => self.poll_arrives(&region, heard, run),
             Event::Command { agent_run, command, reply } => {
                 self.command_arrives(agent_run, command, reply);
             }
+            Event::Replay { command } => self.replay_arrives(command),
             Event::Work { work } => self.work(work),
             Event::CoreUp => self.core_up(),
+            Event::CoreEnds { run } => {
+                if run != self.core_run {
+                    self.cores.remove(&run);
+                }
+            }
             Event::AgentUp { region } => self.agent_up(&region),
             Event::LinkUp { region } => {
-                self.agents.get_mut(&region).unwrap().linked = true;
+                let agent = self.agents.get_mut(&region).unwrap();
+                agent.linked = true;
+                agent.mute = false;
             }
             Event::StreamUp => self.stream_up = true,
+            Event::Thaw { node } => self.servers.get_mut(&node).unwrap().thaw(),
         }
     }
 
-    fn step(&mut self, input: Input) {
-        let Some(mut core) = self.core.take() else { return };
+    /// The orchestrator's clocks: one runs at its own rate, the other jumps.
+    fn clocks(&mut self) -> Now {
         let fresh = format!("bbbbbbbb-{:08}", self.fresh).parse().unwrap();
         self.fresh += 1;
-        let now = Now {
-            moment: Moment::from_micros(self.now),
-            wall: WallMillis(self.now as i64 / 1000),
+        Now {
+            moment: Moment::from_micros(
+                self.clock_from + (self.now - self.clock_from) * self.parameters.clock_rate / 1_000,
+            ),
+            wall: WallMillis(self.now as i64 / 1000 + self.wall_offset),
             fresh,
-        };
+        }
+    }
+
+    fn step(&mut self, run: u64, input: Input) {
+        let Some(mut core) = self.cores.remove(&run) else { return };
+        match &input {
+            Input::Report(report) => {
+                self.heard_at.insert((run, report.region.clone()), self.now);
+            }
+            Input::Loaded(_) | Input::Stored(StoreAnswer::Stored | StoreAnswer::Lost { .. }) => {
+                self.storing.remove(&run);
+            }
+            Input::Stored(StoreAnswer::Unknown { .. })
+            | Input::Missed { .. }
+            | Input::Outcome { .. }
+            | Input::Asked(_)
+            | Input::Knocked { .. }
+            | Input::Tick => {}
+        }
+        let now = self.clocks();
         let before = core.record().map(Record::heard);
         let effects = core.step(&now, input);
         let changed = core.record().map(Record::heard) != before;
-        self.core = Some(core);
+        self.cores.insert(run, core);
         for effect in effects {
-            self.perform(effect);
+            self.perform(run, effect);
         }
         if changed {
             for place in self.agents.keys().cloned().collect::<Vec<_>>() {
@@ -343,98 +400,92 @@ impl Chaos {
         }
     }
 
-    fn perform(&mut self, effect: Effect) {
+    fn perform(&mut self, run: u64, effect: Effect) {
         match effect {
-            Effect::Store { expected, next } => self.store(&expected, *next),
-            Effect::Load => {
-                let wait = self.random.between(1, 20) * MS;
-                // A read is linearizable: it sees what is there when it is made.
-                let record = self.stored.clone();
-                self.hand_over(wait, Input::Loaded(record));
+            Effect::Store { expected, next } => {
+                assert!(self.storing.insert(run), "two changes of the record at once");
+                self.store(run, &expected, *next);
             }
-            Effect::Send { operation, key, command } => self.send(operation, key, command),
-            Effect::Ended { activity, ended } => self.ended(&activity, &ended),
-            Effect::HeldBack(near_miss) => self.say(near_miss.sentence),
-            Effect::Refused { refusal, .. } => {
-                self.say(format!("refused {}", refusal.code));
-                self.counts.moves_refused += 1;
-            }
-            Effect::Explain { row, subject, .. } => self.say(format!("row {row} {subject}")),
-            Effect::Note(_) | Effect::Began(_) => {}
-        }
-    }
-
-    fn store(&mut self, expected: &Heard, next: Record) {
-        let lost = self.wild && self.random.once_in(12);
-        let reached = !lost || self.random.once_in(2);
-        let mut answer = StoreAnswer::Stored;
-        if reached {
-            if self.stored.heard() == *expected {
-                self.check_successor(&next);
-                self.stored = next;
-            } else {
-                answer = StoreAnswer::Lost { current: Box::new(self.stored.clone()) };
-            }
-        }
-        if lost {
-            self.counts.store_unknown += 1;
-            answer = StoreAnswer::Unknown { why: "no answer".to_owned() };
-        }
-        let wait = self.random.between(1, 15) * MS;
-        self.hand_over(wait, Input::Stored(answer));
-    }
-
-    /// Epoch and revision only grow, and the writer changes only with the epoch.
-    fn check_successor(&mut self, next: &Record) {
-        let before = &self.stored;
-        assert_eq!(next.revision, before.revision.next(), "seed {}", self.seed);
-        assert!(next.epoch >= before.epoch && next.epoch <= before.epoch.next());
-        assert_eq!(next.writer != before.writer, next.epoch != before.epoch);
-        let line = format!(
-            "stored e{} r{} writer {} claim {:?}",
-            next.epoch,
-            next.revision,
-            next.writer,
-            next.claim.as_ref().map(|claim| (claim.kind, claim.phase, claim.accept_loss))
-        );
-        for (name, datastore) in &next.datastores {
-            let (was, is) = (&before.datastores[name].takeover, &datastore.takeover);
-            self.counts.joins += u64::from(was.is_empty() && !is.is_empty());
-            self.counts.leaves += u64::from(!was.is_empty() && is.is_empty());
-        }
-        if next.epoch != before.epoch {
-            let claim = next.claim.as_ref().unwrap();
-            assert_eq!(claim.phase, ClaimPhase::After);
-            self.loss_accepted = claim.accept_loss;
-            self.counts.swaps += 1;
-            self.counts.swaps_with_loss_accepted += u64::from(claim.accept_loss);
-            self.at_swap = before
-                .datastores
-                .iter()
-                .map(|(name, datastore)| {
-                    let node = NodeId::new(name.clone(), next.writer.clone());
-                    (name.clone(), datastore.takeover.contains_key(&node))
-                })
-                .collect();
-            for (name, proven) in &self.at_swap {
-                let postgres = next.datastores[name].kind == DatastoreKind::Postgres;
+            Effect::Load => self.load(run),
+            Effect::Send { operation, key, command } => {
                 assert!(
-                    *proven || claim.accept_loss || !postgres,
-                    "seed {}: the writer moves, {name} has no member there, and nobody consented",
-                    self.seed
+                    !self.storing.contains(&run),
+                    "{key} is sent while a change of the record is under way"
                 );
+                if matches!(command.order, Order::PostgresLeave) {
+                    // Record first: nobody is a member any more when commits stop waiting (P1).
+                    let record = self.cores[&run].record().unwrap();
+                    let takeover = &record.datastores[command.node.datastore()].takeover;
+                    assert!(takeover.is_empty(), "{key} is sent and the record has a member");
+                }
+                *self.counts.steps.entry(key.step).or_default() += 1;
+                self.send(run, operation, key, command);
+            }
+            Effect::Began(activity) => self.began(run, &activity),
+            Effect::Ended { activity, ended } => self.ended(&activity, &ended),
+            Effect::HeldBack(near_miss) => {
+                self.counts.held_back += 1;
+                self.say(|| near_miss.sentence);
+            }
+            Effect::Refused { refusal, .. } => {
+                self.say(|| format!("refused {}", refusal.code));
+                self.counts.moves_refused += 1;
+                *self.counts.refusals.entry(refusal.code).or_default() += 1;
+            }
+            Effect::Explain { row, subject, .. } => {
+                if row.starts_with('A') {
+                    *self.counts.rows.entry(row).or_default() += 1;
+                }
+                self.say(|| format!("run {run} row {row} {subject}"));
+            }
+            Effect::Note(note) => {
+                if let (Some(key), Noted::Ends { sentence }) = (&note.key, &note.what)
+                    && sentence.starts_with("done")
+                    && matches!(row_of(key), Side::Here | Side::Record)
+                {
+                    *self.counts.steps.entry(key.step).or_default() += 1;
+                }
             }
         }
-        self.say(line);
+    }
+
+    /// A copy is given up only on a fresh word of the writer's own agent, and while the writer's
+    /// own server is known to run (P9).
+    fn began(&mut self, run: u64, activity: &Activity) {
+        self.say(|| format!("run {run} begins {} {} {}", activity.kind, activity.id, activity.by));
+        self.check_automatic(activity);
+        let gives_up = matches!(activity.kind, OperationKind::Leave | OperationKind::Rebuild);
+        let Some(node) = activity.node.as_ref().filter(|_| gives_up) else { return };
+        if activity.kind == OperationKind::Rebuild {
+            // Whoever asks for it releases what is there.
+            self.may_hold_lost.remove(node);
+        }
+        let writer = NodeId::new(node.datastore().clone(), activity.target.clone());
+        let heard_at = self.heard_at.get(&(run, activity.target.clone())).copied().unwrap_or(0);
+        assert!(
+            self.now - heard_at <= SECOND * 5 / 4,
+            "{} of {node}, and {} was last heard {} ms ago",
+            activity.kind,
+            activity.target,
+            (self.now - heard_at) / MS
+        );
+        let runs = self.cores[&run].seen().view(&writer).is_some_and(view::is_running);
+        assert!(runs, "{} of {node}, and {writer} does not run", activity.kind);
     }
 
     fn ended(&mut self, activity: &Activity, ended: &Ended) {
-        self.say(format!("ended {} {} {ended:?}", activity.kind, activity.id));
+        self.say(|| format!("ended {} {} {ended:?}", activity.kind, activity.id));
+        if let Ended::Refused { refusal } | Ended::Aborted { refusal } = ended {
+            *self.counts.refusals.entry(refusal.code.clone()).or_default() += 1;
+        }
         if !activity.kind.moves_writer() {
             return;
         }
         match ended {
-            Ended::Succeeded => self.counts.moves_succeeded += 1,
+            Ended::Succeeded => {
+                self.counts.moves_succeeded += 1;
+                self.counts.automatic += u64::from(activity.cause.is_some());
+            }
             Ended::Refused { .. } => self.counts.moves_refused += 1,
             Ended::Aborted { .. } => self.counts.moves_aborted += 1,
             Ended::WithExceptions { .. } | Ended::Failed { .. } | Ended::Unknown { .. } => {
@@ -468,186 +519,22 @@ impl Chaos {
         self.redis_lacks.clear();
     }
 
-    fn send(&mut self, operation: OperationId, key: StepKey, command: Command) {
-        self.counts.commands += 1;
-        self.say(format!("send {key} {} {}", command.node, command.stamp));
-        let reply = Reply { core_run: self.core_run, operation, key };
-        let agent = &self.agents[command.node.region()];
-        let (agent_run, reachable, up) = (agent.run, agent.linked, agent.up);
-        let given_up = (command.limit_ms + 100) * MS;
-        if !up {
-            let outcome = Outcome::Unknown { why: "no connection".to_owned() };
-            self.answer(MS, &reply, &command.stamp, outcome);
-            return;
-        }
-        let outcome = Outcome::Unknown { why: "no outcome in time".to_owned() };
-        self.answer(given_up, &reply, &command.stamp, outcome);
-        let mut wait = self.random.between(100, 3 * MS);
-        if self.wild && self.random.once_in(25) {
-            wait += self.random.between(1, 2_000) * MS;
-        }
-        if !reachable {
-            // What was sent into a broken link comes out of it when it is whole again.
-            wait += self.random.between(1, 3_000) * MS;
-        }
-        if self.wild && self.random.once_in(15) {
-            self.counts.doubled += 1;
-            let later = wait + self.random.between(1, 3_000) * MS;
-            let (command, reply) = (command.clone(), reply.clone());
-            self.after(later, Event::Command { agent_run, command, reply });
-        }
-        self.after(wait, Event::Command { agent_run, command, reply });
-    }
-
-    fn answer(&mut self, wait: u64, reply: &Reply, stamp: &Stamp, outcome: Outcome) {
-        let input = Input::Outcome {
-            operation: reply.operation.clone(),
-            key: reply.key.clone(),
-            stamp: stamp.clone(),
-            outcome,
-        };
-        let core_run = reply.core_run;
-        self.after(wait, Event::ToCore { core_run, input });
-    }
-
-    /// A command comes in: judged and kept exactly as the agent's desk does it.
-    fn command_arrives(&mut self, agent_run: u64, command: Command, reply: Reply) {
-        let agent = self.agents.get_mut(command.node.region()).unwrap();
-        if !agent.up || agent.run != agent_run {
-            let outcome = Outcome::Unknown { why: "the connection broke".to_owned() };
-            return self.answer(MS, &reply, &command.stamp, outcome);
-        }
-        let judged = judge(agent.heard.as_ref(), agent.obeyed.get(&command.node), &command);
-        let again = match judged {
-            Judgement::Answer(outcome) => {
-                return self.answer(MS, &reply, &command.stamp, outcome);
-            }
-            Judgement::Refuse(refusal) => {
-                let outcome = Outcome::Refused { refusal };
-                return self.answer(MS, &reply, &command.stamp, outcome);
-            }
-            Judgement::Again if agent.running.get(&command.node) == Some(&command.stamp) => return,
-            Judgement::Again => true,
-            Judgement::Obey => false,
-        };
-        if !command.order.only_looks() {
-            if let Some(heard) = hear(agent.heard.as_ref(), &heard_in(&command.stamp)) {
-                agent.heard = Some(heard);
-            }
-            let obeyed = Obeyed { command: command.clone(), outcome: None };
-            agent.obeyed.insert(command.node.clone(), obeyed);
-        }
-        // A newer command ends the one that runs.
-        agent.running.insert(command.node.clone(), command.stamp.clone());
-        let until = self.now + command.limit_ms * MS;
-        let takes = self.random.between(1, 40) * MS;
-        let early = if again || self.random.once_in(2) {
-            self.serve(&command, self.now).map(|outcome| {
-                self.say(format!("early {} {} {outcome}", command.step, command.node));
-                outcome
-            })
-        } else {
-            None
-        };
-        let work = Work { agent_run, command, until, since: self.now, early, reply };
-        self.after(takes, Event::Work { work });
-    }
-
-    fn work(&mut self, mut work: Work) {
-        let node = work.command.node.clone();
-        let agent = &self.agents[node.region()];
-        let stamp = work.command.stamp.clone();
-        if !agent.up || agent.run != work.agent_run {
-            let outcome = Outcome::Unknown { why: "the connection broke".to_owned() };
-            return self.answer(MS, &work.reply, &stamp, outcome);
-        }
-        if agent.running.get(&node) != Some(&stamp) {
-            let outcome = Outcome::Unknown { why: "a newer command ended it".to_owned() };
-            return self.answer(MS, &work.reply, &stamp, outcome);
-        }
-        let outcome = match work.early.take() {
-            Some(outcome) => outcome,
-            None => match self.serve(&work.command, work.since) {
-                Some(outcome) => outcome,
-                None if self.now >= work.until => {
-                    Outcome::Failed { why: "not within the limit".to_owned() }
-                }
-                None => return self.after(10 * MS, Event::Work { work }),
-            },
-        };
-        self.say(format!("outcome {} {node} {stamp} {outcome}", work.command.step));
-        let agent = self.agents.get_mut(node.region()).unwrap();
-        agent.running.remove(&node);
-        if !work.command.order.only_looks() {
-            let newest = agent.obeyed.get(&node).map(|obeyed| &obeyed.command.stamp);
-            if newest == Some(&stamp) {
-                let obeyed =
-                    Obeyed { command: work.command.clone(), outcome: Some(outcome.clone()) };
-                agent.obeyed.insert(node, obeyed);
+    /// Which row explains each datastore now: what `tier0 status` shows.
+    fn count_rows(&mut self) {
+        let now = self.clocks();
+        let Some(core) = self.cores.get(&self.core_run) else { return };
+        let Some(record) = core.record() else { return };
+        let Some(other) = core.settings().shape.other(&record.writer) else { return };
+        for name in core.settings().shape.datastores.keys() {
+            if let Some(row) = core.matching_row(&now, record, name, other) {
+                *self.counts.rows.entry(row.id).or_default() += 1;
             }
         }
-        if self.agents[work.command.node.region()].linked {
-            let wait = self.random.between(100, 3 * MS);
-            self.answer(wait, &work.reply, &stamp, outcome);
-        } else {
-            // The question is asked again every five seconds, and then the break is noticed.
-            let outcome = Outcome::Unknown { why: "the connection broke".to_owned() };
-            self.answer(5 * SECOND, &work.reply, &stamp, outcome);
-        }
     }
+}
 
-    fn poll(&mut self, place: &Region) {
-        let Some(core) = &self.core else { return };
-        let heard = core.record().map(Record::heard);
-        let agent = &self.agents[place];
-        let why = || "no connection".to_owned();
-        if !agent.up {
-            let input = Input::Missed { region: place.clone(), why: why() };
-            return self.hand_over(MS, input);
-        }
-        if !agent.linked {
-            let input = Input::Missed { region: place.clone(), why: why() };
-            return self.hand_over(SECOND, input);
-        }
-        let wait = self.random.between(100, 3 * MS);
-        let core_run = self.core_run;
-        self.after(wait, Event::PollArrives { region: place.clone(), heard, core_run });
-    }
+use tier0_core::steps::Side;
 
-    fn poll_arrives(&mut self, place: &Region, heard: Option<Heard>, core_run: u64) {
-        let agent = self.agents.get_mut(place).unwrap();
-        if !agent.up || !agent.linked {
-            return;
-        }
-        if let Some(news) = heard
-            && let Some(heard) = hear(agent.heard.as_ref(), &news)
-        {
-            agent.heard = Some(heard);
-        }
-        agent.sequence += 1;
-        let (heard, sequence, run) = (agent.heard.clone(), agent.sequence, agent.run);
-        let nodes = self
-            .servers
-            .keys()
-            .filter(|id| id.region() == place)
-            .map(|id| (id.clone(), NodeReport { age_ms: 0, view: self.view(id), last: None }))
-            .collect();
-        let report = AgentReport {
-            region: place.clone(),
-            run: format!("run-{run}"),
-            sequence,
-            heard,
-            nodes,
-            stamp_us: self.now,
-            peers: BTreeMap::new(),
-            refusing: None,
-            host: Default::default(),
-        };
-        let mut wait = self.random.between(100, 3 * MS);
-        if self.wild && self.random.once_in(20) {
-            wait += self.random.between(1, 400) * MS;
-        }
-        let input = Input::Report(report);
-        self.after(wait, Event::ToCore { core_run, input });
-    }
+fn row_of(key: &StepKey) -> Side {
+    tier0_core::steps::row(key.step).side
 }

@@ -2,11 +2,10 @@
 
 use tier0_core::observe::ProcessState;
 use tier0_core::order::{Command, Fact, Order, Outcome, Refusal};
-use tier0_core::record::DatastoreKind;
+use tier0_core::record::{DatastoreKind, Record};
 use tier0_core::words::*;
 
 use super::servers::Joining;
-use super::view::{length, lsn};
 use super::{Base, Chaos, MS, Server};
 
 fn failed(why: &str) -> Option<Outcome> {
@@ -15,14 +14,6 @@ fn failed(why: &str) -> Option<Outcome> {
 
 fn refused(code: &str) -> Option<Outcome> {
     Some(Outcome::Refused { refusal: Refusal::new(code, code) })
-}
-
-fn wal(server: &Server) -> WalPosition {
-    WalPosition {
-        system: SystemId("7".to_owned()),
-        timeline: Timeline(server.timeline),
-        lsn: lsn(server.log.len()),
-    }
 }
 
 fn offset(server: &Server) -> RedisPosition {
@@ -42,6 +33,15 @@ fn followed() -> Option<Outcome> {
 }
 
 impl Chaos {
+    fn wal(&self, id: &NodeId) -> WalPosition {
+        let server = &self.servers[id];
+        WalPosition {
+            system: SystemId("7".to_owned()),
+            timeline: Timeline(server.timeline),
+            lsn: self.lsn(server.log.len()),
+        }
+    }
+
     /// Every 5 ms: clients write, streams flow, commits that may are acknowledged.
     pub(super) fn beat(&mut self) {
         let ids: Vec<NodeId> = self.servers.keys().cloned().collect();
@@ -76,11 +76,19 @@ impl Chaos {
             self.servers.get_mut(id).unwrap().streaming = false;
             return;
         }
-        let (log, timeline) = (source.log.clone(), source.timeline);
+        let timeline = source.timeline;
+        let carries = if lags { 0 } else { self.parameters.stream_carries };
+        let shared = server.log.len();
+        let fresh = if server.streaming || source.log.starts_with(&server.log) {
+            let end = source.log.len().min(shared.saturating_add(carries));
+            source.log.get(shared..end).unwrap_or_default().to_vec()
+        } else {
+            let log = source.log.clone();
+            self.servers.get_mut(id).unwrap().log.clear();
+            log
+        };
         let server = self.servers.get_mut(id).unwrap();
-        if !lags || !server.streaming {
-            server.log = log;
-        }
+        server.log.extend(fresh);
         server.timeline = timeline;
         server.streaming = true;
     }
@@ -100,6 +108,10 @@ impl Chaos {
                 server.names.clear();
             }
         }
+        if server.pending.is_empty() {
+            return;
+        }
+        server.waiting_since.get_or_insert(self.now);
         let has = if server.names.is_empty() {
             Some(server.log.len())
         } else {
@@ -121,6 +133,9 @@ impl Chaos {
         let timeline = server.timeline;
         let pending = std::mem::take(&mut server.pending);
         let (done, left) = pending.into_iter().partition::<Vec<_>, _>(|(place, _)| *place <= has);
+        if !done.is_empty() || left.is_empty() {
+            server.waiting_since = None;
+        }
         server.pending = left;
         for (_, write) in done {
             self.acknowledged.write(id, timeline, write);
@@ -152,6 +167,17 @@ impl Chaos {
     pub(super) fn serve(&mut self, command: &Command, since: u64) -> Option<Outcome> {
         let id = command.node.clone();
         let now = self.now;
+        if self.servers[&id].process == ProcessState::Silent
+            && !matches!(command.order, Order::PostgresStop)
+        {
+            return None;
+        }
+        let wal = self.wal(&id);
+        let lengths = |position: Lsn| self.length(position);
+        let awaited = match &command.order {
+            Order::PostgresAwait { position } => lengths(position.lsn),
+            _ => 0,
+        };
         let server = self.servers.get_mut(&id).unwrap();
         let runs = server.runs();
         match &command.order {
@@ -173,13 +199,13 @@ impl Chaos {
                 if !server.is_primary() {
                     return failed("no primary");
                 }
-                learnt(Fact::Wal { position: wal(server) })
+                learnt(Fact::Wal { position: wal })
             }
-            Order::PostgresAwait { position } => {
+            Order::PostgresAwait { .. } => {
                 if !runs || server.base != Base::Standby {
                     return failed("no standby");
                 }
-                (server.log.len() >= length(position.lsn)).then(Outcome::done)
+                (server.log.len() >= awaited).then(Outcome::done)
             }
             Order::PostgresStop => self.stop(&id),
             Order::PostgresStart { names } => {
@@ -210,7 +236,7 @@ impl Chaos {
                     server.joining = Some(Joining { name: name.clone(), until, proven: false });
                     server.names = name;
                 }
-                learnt(Fact::Waiting { lsn: lsn(server.log.len()) })
+                learnt(Fact::Waiting { lsn: wal.lsn })
             }
             Order::PostgresRename { name } => {
                 if !runs || server.base != Base::Standby {
@@ -295,8 +321,9 @@ impl Chaos {
     fn stop(&mut self, id: &NodeId) -> Option<Outcome> {
         let server = &self.servers[id];
         let mut clean_at = None;
-        if server.is_primary() {
-            clean_at = Some(wal(server));
+        let frozen = server.process == ProcessState::Silent;
+        if server.is_primary() && !frozen {
+            clean_at = Some(self.wal(id));
             let (log, stream_up) = (server.log.clone(), self.stream_up);
             for other in self.servers.values_mut() {
                 let streams = other.runs() && other.streaming && stream_up;
@@ -346,7 +373,6 @@ impl Chaos {
         if !server.runs() {
             return self.promote_ended(id);
         }
-        let fact = |server: &Server| learnt(Fact::Promoted { position: wal(server) });
         if server.base == Base::Primary {
             let before = |member: &tier0_core::order::PromoteMember| {
                 !accept_loss && server.timeline <= member.timeline.0
@@ -355,18 +381,18 @@ impl Chaos {
                 return refused("not-a-standby");
             }
             self.servers.get_mut(id).unwrap().admitted = true;
-            return fact(&self.servers[id]);
+            return learnt(Fact::Promoted { position: self.wal(id) });
         }
         if let (Some(member), false) = (member, accept_loss) {
             if server.marker.as_ref() != Some(&member.name) {
                 return refused("not-that-member");
             }
-            if server.log.len() < length(member.floor) {
+            if server.log.len() < self.length(member.floor) {
                 return refused("below-floor");
             }
         }
         if let Some(stopped_at) = stopped_at
-            && server.log.len() < length(stopped_at.lsn)
+            && server.log.len() < self.length(stopped_at.lsn)
         {
             let stands_still = self.now - since > 300 * MS;
             return if stands_still { refused("short-of-stop") } else { None };
@@ -381,7 +407,7 @@ impl Chaos {
         server.follows = None;
         server.streaming = false;
         server.marker = None;
-        fact(&self.servers[id])
+        learnt(Fact::Promoted { position: self.wal(id) })
     }
 
     /// A server that ended is started on what it has, clients kept out; the promotion goes on at
@@ -401,11 +427,16 @@ impl Chaos {
         None
     }
 
+    /// The newest record that was ever stored.
+    pub(super) fn authority(&self) -> &Record {
+        self.went_back_from.as_ref().unwrap_or(&self.stored)
+    }
+
     /// Only after the swap is stored, only in the writer's region, only with every write.
     fn check_promotion(&mut self, id: &NodeId, epoch: Epoch) {
         let name = id.datastore().clone();
-        assert_eq!(self.stored.epoch, epoch, "{id} is promoted in an epoch that is over");
-        assert_eq!(self.stored.writer, *id.region(), "{id} is promoted and is not the writer");
+        assert_eq!(self.authority().epoch, epoch, "{id} is promoted in an epoch that is over");
+        assert_eq!(self.authority().writer, *id.region(), "{id} is promoted and is not the writer");
         let missing = self.acknowledged.missing(&name, &self.servers[id].log);
         if self.loss_accepted {
             self.acknowledged.accepted_loss += missing.len();
@@ -427,8 +458,15 @@ impl Chaos {
         if server.is_primary() && server.timeline >= timeline {
             return refused("newer-primary");
         }
+        assert!(
+            rebuild || !self.may_hold_lost.contains(id),
+            "{id} may hold what was lost with consent, and is made to follow"
+        );
+        self.may_hold_lost.remove(id);
         let fits = log.starts_with(&server.log) && server.base != Base::Empty;
         if !fits || rebuild {
+            let missing = self.acknowledged.missing(id.datastore(), &log);
+            assert!(missing.is_empty(), "{id} is overwritten, {} writes are gone", missing.len());
             server.log = log;
             server.timeline = timeline;
         }
@@ -465,7 +503,7 @@ impl Chaos {
         if let Some(joining) = &mut server.joining {
             joining.proven = true;
         }
-        let position = wal(server);
+        let position = self.wal(id);
         learnt(Fact::Proven {
             system: position.system,
             timeline: position.timeline,

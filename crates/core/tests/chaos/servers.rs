@@ -43,6 +43,8 @@ pub struct Server {
     pub streaming: bool,
     pub min_replicas: u64,
     pub paused_until: u64,
+    /// Since when the oldest commit waits.
+    pub waiting_since: Option<u64>,
 }
 
 impl Server {
@@ -67,6 +69,7 @@ impl Server {
             streaming: false,
             min_replicas: 99,
             paused_until: 0,
+            waiting_since: None,
         }
     }
 
@@ -86,7 +89,32 @@ impl Server {
         self.admitted = false;
         self.streaming = false;
         self.pending.clear();
+        self.waiting_since = None;
         self.paused_until = 0;
+    }
+
+    /// The process stands still, and nothing else about it changes.
+    pub fn freeze(&mut self) {
+        if self.runs() {
+            self.process = ProcessState::Silent;
+        }
+    }
+
+    pub fn thaw(&mut self) {
+        if self.process == ProcessState::Silent {
+            self.process = ProcessState::Running;
+        }
+    }
+
+    pub fn lose_disk(&mut self) {
+        self.end();
+        self.base = Base::Empty;
+        self.process = ProcessState::NoData;
+        self.log.clear();
+        self.names.clear();
+        self.joining = None;
+        self.marker = None;
+        self.follows = None;
     }
 }
 

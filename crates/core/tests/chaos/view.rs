@@ -8,12 +8,15 @@ use tier0_core::words::*;
 
 use super::{Base, Chaos, Server};
 
-pub fn lsn(length: usize) -> Lsn {
-    Lsn::from_bytes(1_000 + 8 * length as u64)
-}
+/// Where WAL begins.
+const BEGIN: u64 = 1_000;
 
-pub fn length(lsn: Lsn) -> usize {
-    (lsn.bytes().saturating_sub(1_000) / 8) as usize
+/// Whether a report says that the server runs.
+pub fn is_running(view: &NodeView) -> bool {
+    match view {
+        NodeView::Postgres(view) => view.process == ProcessState::Running,
+        NodeView::Redis(view) => view.process == ProcessState::Running,
+    }
 }
 
 pub fn address(id: &NodeId) -> String {
@@ -22,6 +25,14 @@ pub fn address(id: &NodeId) -> String {
 }
 
 impl Chaos {
+    pub fn lsn(&self, length: usize) -> Lsn {
+        Lsn::from_bytes(BEGIN + self.parameters.write_bytes * length as u64)
+    }
+
+    pub fn length(&self, lsn: Lsn) -> usize {
+        (lsn.bytes().saturating_sub(BEGIN) / self.parameters.write_bytes) as usize
+    }
+
     pub fn view(&self, id: &NodeId) -> NodeView {
         let server = &self.servers[id];
         match server.kind {
@@ -33,7 +44,9 @@ impl Chaos {
     fn postgres(&self, id: &NodeId, server: &Server) -> PostgresView {
         let running = server.runs();
         let streams = |other: &&Server| {
-            running && other.runs() && other.streaming && other.follows.as_ref() == Some(id)
+            // A sender does not notice at once that its standby stands still.
+            let there = other.runs() || other.process == ProcessState::Silent;
+            running && there && other.streaming && other.follows.as_ref() == Some(id)
         };
         PostgresView {
             process: server.process,
@@ -43,8 +56,8 @@ impl Chaos {
             }),
             system: Some(SystemId("7".to_owned())),
             timeline: Some(Timeline(server.timeline)),
-            flushed: Some(lsn(server.log.len())),
-            replayed: Some(lsn(server.log.len())),
+            flushed: Some(self.lsn(server.log.len())),
+            replayed: Some(self.lsn(server.log.len())),
             sync_names: running.then(|| server.names.clone()),
             followers: self
                 .servers
@@ -54,8 +67,8 @@ impl Chaos {
                     name: other.name.clone(),
                     state: "streaming".to_owned(),
                     sync_state: "sync".to_owned(),
-                    flushed: Some(lsn(other.log.len())),
-                    replayed: Some(lsn(other.log.len())),
+                    flushed: Some(self.lsn(other.log.len())),
+                    replayed: Some(self.lsn(other.log.len())),
                 })
                 .collect(),
             streaming_as: (running && server.streaming).then(|| server.name.clone()),
@@ -70,12 +83,20 @@ impl Chaos {
             logical_slots: Vec::new(),
             expiring: None,
             disk_free: Some(10_000_000_000),
-            settings: BTreeMap::new(),
+            settings: self.waits(server),
             version: Some(150_018),
             archive: None,
             commits: None,
             error: None,
         }
+    }
+    /// How long the oldest commit has waited, as the adapter tells it.
+    fn waits(&self, server: &Server) -> BTreeMap<String, String> {
+        let Some(since) = server.waiting_since.filter(|_| server.is_primary()) else {
+            return BTreeMap::new();
+        };
+        let waited = (self.now - since) / super::MS;
+        [("tier0.commit_wait_ms".to_owned(), waited.to_string())].into()
     }
 }
 

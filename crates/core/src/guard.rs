@@ -1,0 +1,144 @@
+//! The guards of the safety rules that the core holds, as a closed list. A guard is a place that
+//! says no; each is named here, and asked for by name where it stands.
+//!
+//! In a usual build every guard holds, and the compiler sees a constant. With the feature
+//! `mutants`, which nothing but `tests/mutants.rs` uses, one guard of a thread can be taken out: the
+//! simulator, the model or the enumerations must notice, or the guard is not tested.
+
+use crate::steps::Step;
+
+macro_rules! guards {
+    ($($(#[$doc:meta])* $name:ident = $rule:literal,)*) => {
+        /// One guard.
+        #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+        pub enum Guard { $($(#[$doc])* $name,)* }
+
+        impl Guard {
+            /// Every guard.
+            pub const ALL: &'static [Guard] = &[$(Guard::$name,)*];
+
+            /// The safety rule that it serves, as `docs/guarantees.md` numbers them.
+            pub fn rule(self) -> &'static str {
+                match self { $(Guard::$name => $rule,)* }
+            }
+        }
+    };
+}
+
+guards! {
+    /// An agent refuses a command of an epoch that is over.
+    OldEpoch = "R1",
+    /// An agent refuses a command older than the newest it obeyed.
+    OldStamp = "R1",
+    /// An agent refuses another order under a stamp that it obeyed.
+    SameStampOtherOrder = "R1",
+    /// An agent answers a command that it performed from the outcome, and does not do it again.
+    AnsweredOnce = "R1",
+    /// No command is sent while a change of the record is under way.
+    SendsOnlyWhenStored = "R1",
+    /// An agent refuses a command of another lineage.
+    ForeignLineage = "R2",
+    /// What an agent has heard only grows.
+    HeardOnlyGrows = "R2",
+    /// A record older than what an agent has heard freezes everything.
+    OldRecordFreezes = "R2",
+    /// A record older than what this run has stored or read freezes everything.
+    StoreGoesOnlyForward = "R2",
+    /// A run compares the record with what an agent has heard before it changes it.
+    HearsBeforeDriving = "R2",
+    /// The target has heard of the record from which the swap starts.
+    SwapNeedsHeard = "R2",
+    /// A second operation does not take the stack from the first.
+    OneClaim = "R4",
+    /// Only the operation that owns the stack moves, aborts or finishes it.
+    OnlyTheOwner = "R4",
+    /// An operation that is being aborted does not swap.
+    NoSwapAfterAbort = "R4",
+    /// An operation that has swapped is not aborted.
+    NoAbortAfterSwap = "R4",
+    /// An operation that another run left before the point of no return goes back.
+    ResumesBackwards = "R4",
+    /// A member is stored only after its proof.
+    JoinAfterProof = "P1",
+    /// Only the newest membership may join.
+    NewestMembership = "P2",
+    /// Nobody joins while the writer is being moved.
+    NoJoinWhileMoving = "P2",
+    /// A move begins only where the target is a member, or loss was accepted.
+    MoveNeedsMember = "P3",
+    /// The swap counts a member that left in between as gone.
+    SwapNeedsMember = "P3",
+    /// Who is no member is promoted only where the old primary is known to have stopped.
+    PromoteNeedsFence = "P4",
+    /// The stop goes before the promotion.
+    PromoteAfterStop = "P5",
+    /// The takeover sets are empty after the writer moved.
+    SwapEmptiesTakeover = "P6",
+    /// Data that may hold what was lost with consent is noted as held.
+    LossIsHeld = "P6",
+    /// What is held is left alone until an operator releases it.
+    HeldIsLeftAlone = "P6",
+    /// The writer's server is started with the names of the record.
+    StartsWithNames = "P8",
+    /// Clients are let in only after the start.
+    AdmitAfterStart = "P8",
+    /// A writer that is not heard is not degraded.
+    SilentIsNotDegraded = "P9",
+    /// A copy is given up by hand only while the writer's own answers.
+    RebuildNeedsWriter = "P9",
+    /// The swap comes after pause, equal offsets and fence.
+    SwapAfterFence = "D1",
+    /// Accepted loss beside a silent old side needs a word that it is down, before the move.
+    LossNeedsOldSideDown = "L5",
+    /// Nothing is repaired while the writer is being moved.
+    NoRepairWhileMoving = "O1",
+    /// The writer is moved without being asked only where that is armed.
+    OnlyArmedMoves = "O3",
+    /// The old primary is stopped only after the swap.
+    StopAfterSwap = "O2",
+    /// A Redis target is promoted only after the swap.
+    PromoteRedisAfterSwap = "O2",
+}
+
+impl Guard {
+    /// Whether this guard is in place: always, but in a test of mutants.
+    #[cfg(not(feature = "mutants"))]
+    pub(crate) const fn holds(self) -> bool {
+        true
+    }
+
+    /// Whether this guard is in place in this thread.
+    #[cfg(feature = "mutants")]
+    pub(crate) fn holds(self) -> bool {
+        TAKEN_OUT.get() != Some(self)
+    }
+
+    /// The guard that is the order of these two steps.
+    fn of_order(step: Step, before: Step) -> Option<Guard> {
+        match (step, before) {
+            (Step::RecordJoin, Step::JoinProve) => Some(Guard::JoinAfterProof),
+            (Step::Promote, Step::Stop) => Some(Guard::PromoteAfterStop),
+            (Step::Admit, Step::Start) => Some(Guard::AdmitAfterStart),
+            (Step::Swap, Step::CatchUpFenced) => Some(Guard::SwapAfterFence),
+            (Step::Stop, Step::Swap) => Some(Guard::StopAfterSwap),
+            (Step::PromoteRedis, Step::Swap) => Some(Guard::PromoteRedisAfterSwap),
+            _ => None,
+        }
+    }
+}
+
+/// Whether a step waits for this one of those before it.
+pub(crate) fn waits(step: Step, before: Step) -> bool {
+    Guard::of_order(step, before).is_none_or(Guard::holds)
+}
+
+#[cfg(feature = "mutants")]
+thread_local! {
+    static TAKEN_OUT: std::cell::Cell<Option<Guard>> = const { std::cell::Cell::new(None) };
+}
+
+/// Take a guard out in this thread, or put all back.
+#[cfg(feature = "mutants")]
+pub fn take_out(guard: Option<Guard>) {
+    TAKEN_OUT.set(guard);
+}
