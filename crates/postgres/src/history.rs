@@ -33,6 +33,10 @@ pub(crate) struct InvalidHistory(String);
 impl History {
     /// The history of `current` as its file has it. Timeline 1 has no file: give an empty text.
     pub(crate) fn parse(current: Timeline, text: &str) -> Result<Self, InvalidHistory> {
+        if !text.is_empty() && !text.ends_with('\n') {
+            // PostgreSQL ends every line: a cut within a position would be another position.
+            return Err(InvalidHistory("the last one is not ended".to_owned()));
+        }
         let mut earlier: Vec<(Timeline, Lsn)> = Vec::new();
         for line in text.lines() {
             let line = line.trim();
@@ -134,6 +138,33 @@ mod tests {
         let a = history(2, "1\t0/3000148\tx\n");
         let b = history(3, "1\t0/3000200\tx\n");
         assert_eq!(a.parting(&b), Parting::At(Timeline(1), lsn("0/3000148")));
+    }
+
+    #[test]
+    fn a_cut_anywhere_is_refused_unless_it_leaves_whole_lines() {
+        let whole = "1\t0/3000148\tno recovery target specified\n2\t16/B374D848\tx\n";
+        let one = whole.find('\n').unwrap() + 1;
+        for length in 0..=whole.len() {
+            let parsed = History::parse(Timeline(3), &whole[..length]);
+            let complete = [0, one, whole.len()].contains(&length);
+            assert_eq!(parsed.is_ok(), complete, "cut to {length}");
+        }
+    }
+
+    #[test]
+    fn whatever_one_byte_becomes_timelines_still_grow() {
+        let whole = "1\t0/3000148\tno recovery target specified\n2\t16/B374D848\tx\n";
+        for place in 0..whole.len() {
+            for byte in 0..=127_u8 {
+                let mut bytes = whole.as_bytes().to_vec();
+                bytes[place] = byte;
+                let text = String::from_utf8(bytes).unwrap();
+                let Ok(parsed) = History::parse(Timeline(3), &text) else { continue };
+                assert!(parsed.earlier.windows(2).all(|pair| pair[0].0 < pair[1].0));
+                assert!(parsed.earlier.iter().all(|(timeline, _)| *timeline < parsed.current));
+                assert_ne!(parsed.parting(&parsed), Parting::Never);
+            }
+        }
     }
 
     #[test]

@@ -1,7 +1,7 @@
 //! Small files beside the data directory that must be read whole or not at all: which membership
 //! the data is (P3), that a join is not proven yet (P1), that a rewind may have broken off.
 //!
-//! One line of JSON with a version, ended by a line break. A file that is cut anywhere, has another
+//! One line: a checksum, then JSON with a version. A file that is cut or changed anywhere, has another
 //! version or other fields is refused; nothing in it is ever guessed.
 
 use std::io;
@@ -9,12 +9,13 @@ use std::path::{Path, PathBuf};
 
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
+use sha2::{Digest, Sha256};
 use tier0_core::words::{SyncName, SystemId};
 
 use crate::durable;
 
 /// The version that this build writes and reads.
-const VERSION: u32 = 1;
+const VERSION: u32 = 2;
 
 /// Which membership a data directory is.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -91,16 +92,25 @@ pub(crate) async fn write<T: Serialize>(path: &Path, is: &T) -> Result<(), Marke
 }
 
 fn text<T: Serialize>(is: &T) -> Result<String, serde_json::Error> {
-    Ok(serde_json::to_string(&Versioned { version: VERSION, is })? + "\n")
+    let body = serde_json::to_string(&Versioned { version: VERSION, is })?;
+    Ok(format!("{} {body}\n", checksum(&body)))
 }
 
 fn parse<T: DeserializeOwned>(text: &str) -> Result<T, String> {
     let line = text.strip_suffix('\n').ok_or("it does not end with a line break")?;
-    let read: Versioned<T> = serde_json::from_str(line).map_err(|error| error.to_string())?;
+    let (sum, body) = line.split_once(' ').ok_or("it has no checksum")?;
+    if sum != checksum(body) {
+        return Err("the checksum does not fit".to_owned());
+    }
+    let read: Versioned<T> = serde_json::from_str(body).map_err(|error| error.to_string())?;
     if read.version != VERSION {
         return Err(format!("version {}, this build knows {VERSION}", read.version));
     }
     Ok(read.is)
+}
+
+fn checksum(body: &str) -> String {
+    Sha256::digest(body.as_bytes()).iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
 #[cfg(test)]
@@ -108,13 +118,21 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_cut_anywhere_is_refused() {
+    fn a_cut_or_a_change_anywhere_is_refused() {
         let member = Member {
             name: "main.region2#7".parse().unwrap(),
             system: SystemId("7300000000000000001".into()),
         };
         let whole = text(&member).unwrap();
         assert_eq!(parse::<Member>(&whole), Ok(member));
+        for place in 0..whole.len() {
+            for bit in 0..8 {
+                let mut bytes = whole.clone().into_bytes();
+                bytes[place] ^= 1 << bit;
+                let Ok(changed) = String::from_utf8(bytes) else { continue };
+                assert!(parse::<Member>(&changed).is_err(), "bit {bit} of byte {place}");
+            }
+        }
         for length in 0..whole.len() {
             assert!(parse::<Member>(&whole[..length]).is_err(), "cut at {length}");
         }
@@ -122,9 +140,12 @@ mod tests {
 
     #[test]
     fn another_version_or_field_is_refused() {
-        let other = r#"{"version":2,"is":{"name":"main.region2#7","system":"7"}}"#;
-        assert!(parse::<Member>(&format!("{other}\n")).is_err());
-        let more = r#"{"version":1,"is":{"name":"main.region2#7","system":"7","x":1}}"#;
-        assert!(parse::<Member>(&format!("{more}\n")).is_err());
+        let summed = |body: &str| format!("{} {body}\n", checksum(body));
+        let right = r#"{"version":2,"is":{"name":"main.region2#7","system":"7"}}"#;
+        assert!(parse::<Member>(&summed(right)).is_ok());
+        let other = r#"{"version":1,"is":{"name":"main.region2#7","system":"7"}}"#;
+        assert!(parse::<Member>(&summed(other)).is_err());
+        let more = r#"{"version":2,"is":{"name":"main.region2#7","system":"7","x":1}}"#;
+        assert!(parse::<Member>(&summed(more)).is_err());
     }
 }

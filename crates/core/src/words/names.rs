@@ -208,7 +208,12 @@ impl FromStr for SyncName {
         };
         let (node, number) =
             text.split_once('#').ok_or_else(|| invalid("a sync name is written node#number"))?;
-        let membership = number.parse().map_err(|_| invalid("the part after # is not a number"))?;
+        let membership: u64 =
+            number.parse().map_err(|_| invalid("the part after # is not a number"))?;
+        if number != membership.to_string() {
+            // PostgreSQL compares names as text: node#7 and node#07 are two.
+            return Err(invalid("the part after # is not written as a plain number"));
+        }
         Ok(SyncName { node: node.parse()?, membership })
     }
 }

@@ -133,6 +133,7 @@ fn damage(image: &Image, file: &'static str, newest: &Record, case: &str) {
 fn damaged_file_never_gives_a_wrong_record() {
     let (closed, crashed, newest) = images();
     damage(&closed, "store.db", &newest, "file after a clean close");
+    damage(&closed, "initialised", &newest, "marker after a clean close");
     damage(&crashed, "store.db-wal", &newest, "WAL after a crash");
     assert!(crashed.bytes("store.db-wal").len() > 10_000);
 }
