@@ -223,10 +223,6 @@ pub struct DemoArgs {
     /// Show the specification's own way instead, and what it loses.
     #[arg(long)]
     pub specification: bool,
-    /// Then also kill every process of the writer's region, and command nothing. Needs a stack that
-    /// acts by itself.
-    #[arg(long, hide = true, conflicts_with = "specification")]
-    pub by_itself: bool,
     /// Leave the stack up.
     #[arg(long)]
     pub keep: bool,
@@ -357,14 +353,12 @@ async fn run_traffic(arguments: TrafficArgs) -> Result<ExitCode> {
 
 async fn run_demo(arguments: DemoArgs) -> Result<ExitCode> {
     let mut plan = UpPlan::usual(arguments.which.instance, arguments.which.directory.as_deref())?;
-    let way = match (arguments.specification, arguments.by_itself) {
-        (true, _) => demo::Way::Specification,
-        (false, true) => demo::Way::ByItself,
-        (false, false) => demo::Way::Tier0,
-    };
-    if way == demo::Way::ByItself {
+    let way = if arguments.specification {
+        demo::Way::Specification
+    } else {
         plan.size.automatic = AutomaticMode::Armed;
-    }
+        demo::Way::Tier0
+    };
     let after = if arguments.keep { demo::After::Keep } else { demo::After::TakeDown };
     demo::run(plan, way, after).await
 }

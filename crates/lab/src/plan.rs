@@ -11,6 +11,7 @@ use tier0_config::{
     AgentSettings, DatastoreSettings, Limits, NodeSettings, OrchestratorSettings, PostgresSettings,
     RedisMode, RedisSettings, SentinelSettings, Stack, StackSettings, TelemetrySettings,
 };
+use tier0_core::observe::OnProcessDeath;
 use tier0_core::record::{AutomaticMode, DatastoreKind};
 use tier0_core::words::DatastoreName;
 
@@ -222,7 +223,9 @@ fn redis(
         name: name.parse()?,
         kind: DatastoreKind::Redis,
         policy: None,
-        on_process_death: None,
+        // The default starts it again with what its disk has, which may lack a second of writes. The
+        // other region's replica lacks less.
+        on_process_death: Some(OnProcessDeath::Failover),
         nodes,
         postgres: None,
         redis: Some(RedisSettings {

@@ -30,8 +30,9 @@ pub enum Last {
 }
 
 /// Play them.
-pub async fn play(state: &LabState, last: Last, progress: Progress) -> Result<ExitCode> {
+pub async fn play(state: &LabState, progress: Progress) -> Result<ExitCode> {
     let api = Api::of(state)?;
+    let last = last_of(&api).await?;
     let targets = Targets::of(&state.stack()?)?;
     let home = current_region(&api).await?;
     let other = Place::REGIONS
@@ -126,6 +127,13 @@ async fn current_region(api: &Api) -> Result<String> {
     let status = api.status().await?;
     let region = status.get("current_region").and_then(|region| region.as_str());
     Ok(region.context("the status names no current_region")?.to_owned())
+}
+
+/// A stack that was up before may be one that does not act by itself.
+async fn last_of(api: &Api) -> Result<Last> {
+    let status = api.status().await?;
+    let mode = status.pointer("/automatic/mode").and_then(|mode| mode.as_str());
+    Ok(if mode == Some("armed") { Last::LostRegion } else { Last::SwitchHome })
 }
 
 fn indent(text: &str) -> String {

@@ -22,10 +22,9 @@ use crate::up::{Up, UpPlan, up};
 /// Which way the writer is moved.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Way {
-    /// By tier0, on command.
+    /// By tier0, on command, and then by itself after every process of the writer's region was
+    /// killed.
     Tier0,
-    /// The same, and then by itself, after every process of the writer's region was killed.
-    ByItself,
     /// As the specification's orchestrator does it, with tier0 switched off.
     Specification,
 }
@@ -93,8 +92,7 @@ async fn play(
         }
     };
     match way {
-        Way::Tier0 => acts::play(&state, acts::Last::SwitchHome, progress).await,
-        Way::ByItself => acts::play(&state, acts::Last::LostRegion, progress).await,
+        Way::Tier0 => acts::play(&state, progress).await,
         Way::Specification => specification::play(&state).await,
     }
 }

@@ -75,6 +75,20 @@ async fn a_postmaster_that_is_killed_moves_the_writer() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_master_that_is_killed_moves_the_writer_where_its_replica_has_more_than_its_disk() {
+    let mut stack = shared().await;
+    set(&stack, "armed").await;
+    let run = stack.traffic().await;
+    stack.kill("cache.region1");
+    moved(&stack.api(), "region2").await;
+    was_automatic(&newest_move(&stack.api()).await);
+    run.goes_on().await;
+    whole_again(&stack, "region2").await;
+    run.lost_nothing(&LOSSLESS).await;
+    set(&stack, "off").await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_region_that_is_killed_is_left_and_comes_back_as_standby() {
     let mut stack = shared().await;
     set(&stack, "armed").await;
