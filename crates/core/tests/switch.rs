@@ -442,7 +442,13 @@ fn accept_loss__the_old_data_is_left_untouched_until_a_rebuild() {
     world.run(SECOND);
     assert_eq!(*world.last_end(&id), Ended::Succeeded, "{:#?}", world.log);
     let (activity, _) = world.ended.iter().find(|(activity, _)| activity.id == id).unwrap();
-    assert!(activity.accepted_risks.iter().any(|risk| risk.contains("takeover set")));
+    assert!(
+        activity.accepted_risks.iter().any(|risk| {
+            risk.contains("takeover set") && risk.contains("bytes behind when region1 was last")
+        }),
+        "{:?}",
+        activity.accepted_risks
+    );
     world.agent("region1").down = false;
     world.run(5 * SECOND);
     let process = world.server("pg1.region1").process;

@@ -238,12 +238,11 @@ impl Loop {
                 self.metrics.ended(&activity, &ended, &body);
                 self.answer(&activity.id, body, &ended);
             }
-            Effect::Refused { id, refusal, target } => {
-                tracing::warn!(operation = %id, %refusal, "refused");
+            Effect::Refused { request, refusal } => {
+                let id = request.id.clone();
+                tracing::warn!(operation = %id, by = request.by, %refusal, "refused");
                 self.metrics.refused(&refusal.code);
-                if let Some(target) = target {
-                    self.journal.refused(&self.core, &id, &refusal, target, now);
-                }
+                self.journal.refused(&self.core, &request, &refusal, now);
                 if let Some(waiting) = self.waiting.remove(&id) {
                     let _ = waiting.send(Answer::Refused { id, refusal });
                 }

@@ -3,13 +3,16 @@
 //! Notes of one turn of the loop go into one transaction. The intent of R5 is the claim in the
 //! record itself, stored by compare-and-swap before the first effect; the journal follows it.
 
-use tier0_core::orchestrator::{Activity, Ended, NearMiss, Note, Noted, Now, Orchestrator};
+use tier0_core::orchestrator::{
+    Activity, Ended, NearMiss, Note, Noted, Now, Orchestrator, Request,
+};
 use tier0_core::order::Refusal;
-use tier0_core::record::OperationKind;
+use tier0_core::record::{OperationKind, Record};
 use tier0_core::words::{Epoch, OperationId, Region, Revision};
 use tier0_store::{
     JournalBatch, JournalEvent, NewEntry, OperationResult, OperationSummary, StoreHandle,
 };
+use tier0_wire::OperationBody;
 
 use crate::report;
 
@@ -110,40 +113,38 @@ impl Journal {
     pub fn refused(
         &mut self,
         core: &Orchestrator,
-        id: &OperationId,
+        request: &Request,
         refusal: &Refusal,
-        target: Region,
         now: &Now,
     ) {
         let Some(record) = core.record() else { return };
-        let summary = OperationSummary {
-            id: id.clone(),
-            kind: OperationKind::Switchover,
-            from: record.writer.clone(),
-            target: target.clone(),
-            requested_by: String::new(),
-            reason: String::new(),
-            accepted: now.wall,
-            finished: Some(now.wall),
-            result: OperationResult::Refused,
-            epoch_before: record.epoch,
-            epoch_after: Some(record.epoch),
-            total_micros: Some(0),
-            report: serde_json::to_value(report::refused_body(id, refusal, record, &target, now))
-                .unwrap_or_default(),
-        };
-        self.batches.push(JournalBatch::from(summary));
+        let (kind, target) = report::asked(&request.what, record);
+        let body = report::refused_body(request, refusal, record, now);
+        self.nothing_done(kind, request.id.clone(), target, &body, record, now);
     }
 
     /// A move of the writer that was held back.
     pub fn held_back(&mut self, core: &Orchestrator, near_miss: &NearMiss, now: &Now) {
         let Some(record) = core.record() else { return };
         let body = report::near_miss_body(near_miss, record, now);
+        let (id, target) = (near_miss.id.clone(), near_miss.target.clone());
+        self.nothing_done(OperationKind::Failover, id, target, &body, record, now);
+    }
+
+    fn nothing_done(
+        &mut self,
+        kind: OperationKind,
+        id: OperationId,
+        target: Region,
+        body: &OperationBody,
+        record: &Record,
+        now: &Now,
+    ) {
         let summary = OperationSummary {
-            id: near_miss.id.clone(),
-            kind: OperationKind::Failover,
+            id,
+            kind,
             from: record.writer.clone(),
-            target: near_miss.target.clone(),
+            target,
             requested_by: body.requested_by.clone(),
             reason: body.reason.clone(),
             accepted: now.wall,
@@ -152,7 +153,7 @@ impl Journal {
             epoch_before: record.epoch,
             epoch_after: Some(record.epoch),
             total_micros: Some(0),
-            report: serde_json::to_value(&body).unwrap_or_default(),
+            report: serde_json::to_value(body).unwrap_or_default(),
         };
         self.batches.push(JournalBatch::from(summary));
     }

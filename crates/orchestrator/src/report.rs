@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use tier0_core::orchestrator::{Activity, Ended, NearMiss, Now, Progress, Verdict};
+use tier0_core::orchestrator::{Activity, Asked, Ended, NearMiss, Now, Progress, Request, Verdict};
 use tier0_core::order::Refusal;
 use tier0_core::record::{ClaimPhase, OperationKind, Record};
 use tier0_core::steps::{SpecificationStep, Step, row};
@@ -125,8 +125,48 @@ pub fn body(
     }
 }
 
+/// What kind of operation was asked for, and where to.
+pub fn asked(what: &Asked, record: &Record) -> (OperationKind, Region) {
+    match what {
+        Asked::Move { target, .. } => (OperationKind::Switchover, target.clone()),
+        Asked::Rebuild { .. } => (OperationKind::Rebuild, record.writer.clone()),
+        Asked::Expose { .. } => (OperationKind::Leave, record.writer.clone()),
+        Asked::Arm { .. } => (OperationKind::Arm, record.writer.clone()),
+    }
+}
+
 /// A request that was refused before it became an operation.
 pub fn refused_body(
+    request: &Request,
+    refusal: &Refusal,
+    record: &Record,
+    now: &Now,
+) -> OperationBody {
+    let (kind, target) = asked(&request.what, record);
+    let node = match &request.what {
+        Asked::Rebuild { node } => Some(node.to_string()),
+        Asked::Move { .. } | Asked::Expose { .. } | Asked::Arm { .. } => None,
+    };
+    OperationBody {
+        kind: kind.to_string(),
+        node,
+        requested_by: request.by.clone(),
+        reason: request.reason.clone(),
+        ..nothing_done(&request.id, refusal, record, &target, now)
+    }
+}
+
+/// A move of the writer that nobody asked for and that a row held back.
+pub fn near_miss_body(near_miss: &NearMiss, record: &Record, now: &Now) -> OperationBody {
+    let refusal = Refusal::new("held-back", near_miss.sentence.clone());
+    OperationBody {
+        kind: OperationKind::Failover.to_string(),
+        requested_by: format!("decider row {}", near_miss.row),
+        ..nothing_done(&near_miss.id, &refusal, record, &near_miss.target, now)
+    }
+}
+
+fn nothing_done(
     id: &OperationId,
     refusal: &Refusal,
     record: &Record,
@@ -143,7 +183,7 @@ pub fn refused_body(
         error: Some(refusal.sentence.clone()),
         code: Some(refusal.code.clone()),
         operation_id: id.to_string(),
-        kind: "switchover".to_owned(),
+        kind: String::new(),
         result: "refused".to_owned(),
         from_region: record.writer.to_string(),
         node: None,
@@ -155,16 +195,6 @@ pub fn refused_body(
         exceptions: BTreeMap::new(),
         remarks: Vec::new(),
         timeline: Vec::new(),
-    }
-}
-
-/// A move of the writer that nobody asked for and that a row held back.
-pub fn near_miss_body(near_miss: &NearMiss, record: &Record, now: &Now) -> OperationBody {
-    let refusal = Refusal::new("held-back", near_miss.sentence.clone());
-    OperationBody {
-        kind: OperationKind::Failover.to_string(),
-        requested_by: format!("decider row {}", near_miss.row),
-        ..refused_body(&near_miss.id, &refusal, record, &near_miss.target, now)
     }
 }
 

@@ -433,6 +433,10 @@ impl Activity {
         for (name, member) in &claim.members {
             facts.entry(name.clone()).or_default().member = Some(member.clone());
         }
+        let accepted_risks = match claim.accept_loss {
+            true => vec!["how much it was went with the orchestrator that ended".to_owned()],
+            false => Vec::new(),
+        };
         Activity {
             id: claim.operation.clone(),
             kind: claim.kind,
@@ -455,7 +459,7 @@ impl Activity {
             facts,
             without_old: Default::default(),
             exceptions: Default::default(),
-            accepted_risks: Default::default(),
+            accepted_risks,
             abort: None,
             answered: false,
         }

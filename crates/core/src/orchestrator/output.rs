@@ -4,10 +4,11 @@
 use crate::order::{Command, Refusal};
 use crate::record::{OperationKind, Record};
 use crate::steps::StepKey;
-use crate::words::{Epoch, Heard, NodeId, OperationId, Region, WallMillis};
+use crate::words::{Epoch, Heard, NodeId, OperationId, WallMillis};
 
 use super::activity::{Activity, Ended};
 use super::automatic::NearMiss;
+use super::input::Request;
 
 /// One effect.
 #[derive(Debug, Clone, PartialEq)]
@@ -44,12 +45,10 @@ pub enum Effect {
     },
     /// A request was refused before it became an operation.
     Refused {
-        /// The id that it would have had.
-        id: OperationId,
+        /// What was asked, and by whom; its id is the one that it would have had.
+        request: Request,
         /// Why.
         refusal: Refusal,
-        /// Where it wanted to go.
-        target: Option<Region>,
     },
     /// The writer was found dead, or nearly, and was not moved: a row held it back.
     HeldBack(NearMiss),

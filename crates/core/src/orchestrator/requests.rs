@@ -37,17 +37,17 @@ pub(super) const FENCED: u64 = 99;
 
 impl Orchestrator {
     pub(super) fn asked(&mut self, now: &Now, request: Request, out: &mut Vec<Effect>) {
-        let target = match &request.what {
-            Asked::Move { target, .. } => Some(target.clone()),
-            Asked::Rebuild { .. } | Asked::Expose { .. } | Asked::Arm { .. } => None,
-        };
-        let id = request.id.clone();
         match self.accept(now, &request) {
             Ok((kind, node, consent)) => {
-                let target = target.unwrap_or_else(|| self.writer());
+                let target = match &request.what {
+                    Asked::Move { target, .. } => target.clone(),
+                    Asked::Rebuild { .. } | Asked::Expose { .. } | Asked::Arm { .. } => {
+                        self.writer()
+                    }
+                };
                 let arming = self.arming(now, &request);
                 let beginning = Beginning {
-                    id,
+                    id: request.id,
                     kind,
                     target,
                     node,
@@ -59,7 +59,7 @@ impl Orchestrator {
                 };
                 self.start(now, beginning, out);
             }
-            Err(refusal) => out.push(Effect::Refused { id, refusal, target }),
+            Err(refusal) => out.push(Effect::Refused { request, refusal }),
         }
     }
 
@@ -106,17 +106,17 @@ impl Orchestrator {
                 Ok((kind, None, *consent))
             }
             Asked::Rebuild { node } => {
+                if !self.settings.shape.datastores.contains_key(node.datastore())
+                    || !self.settings.shape.regions.contains(node.region())
+                {
+                    return Err(Refusal::new("unknown-node", format!("there is no node {node}")));
+                }
                 self.stack_is_free(record)?;
                 if *node.region() == record.writer {
                     return Err(Refusal::new(
                         "is-writer",
                         format!("{node} is the writer's own node; move the writer first"),
                     ));
-                }
-                if !self.settings.shape.datastores.contains_key(node.datastore())
-                    || !self.settings.shape.regions.contains(node.region())
-                {
-                    return Err(Refusal::new("unknown-node", format!("there is no node {node}")));
                 }
                 self.datastore_is_free(node.datastore())?;
                 self.writer_answers(now, record, node.datastore())?;

@@ -19,13 +19,23 @@ pub fn check(question: &Question, name: &DatastoreName) -> Finding {
         let sentence = format!("{node} is in the takeover set as {}", member.name);
         return Finding::new(CODE, Level::Pass, Some(name), sentence);
     }
-    let flushed = |node| question.postgres(&node).and_then(|view| view.flushed);
-    let behind = match (flushed(question.old_node(name)), flushed(node.clone())) {
-        (Some(old), Some(new)) => format!("{} bytes behind", old.ahead_of(new)),
-        (None, _) | (_, None) => "an unknown number of bytes behind".to_owned(),
+    let here = question.postgres(&node).and_then(|view| view.flushed);
+    let old = question.old_node(name);
+    let behind = match (here, question.last_flushed(&old)) {
+        (Some(here), Some((flushed, _))) if question.old_agent_answers() => {
+            format!("is {} bytes behind", flushed.ahead_of(here))
+        }
+        // What was written after that comes on top: no more is known of a side that is gone.
+        (Some(here), Some((flushed, ago))) => format!(
+            "was {} bytes behind when {} was last heard, {:.1} s ago",
+            flushed.ahead_of(here),
+            old.region(),
+            ago.as_secs_f64()
+        ),
+        (None, _) | (_, None) => "is an unknown number of bytes behind".to_owned(),
     };
     let sentence = format!(
-        "{node} is not in the takeover set ({}), it is {behind}: promoting it could lose \
+        "{node} is not in the takeover set ({}), it {behind}: promoting it could lose \
          acknowledged writes",
         datastore.protection.word()
     );

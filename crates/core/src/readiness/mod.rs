@@ -37,7 +37,7 @@ use crate::observe::{
 use crate::orchestrator::{Consent, Lag, Seen, Settings};
 use crate::order::Refusal;
 use crate::record::{DatastoreKind, Record};
-use crate::words::{DatastoreName, Moment, NodeId, Region};
+use crate::words::{DatastoreName, Lsn, Moment, NodeId, Region};
 
 /// Everything a check may look at.
 pub struct Question<'a> {
@@ -83,6 +83,13 @@ impl Question<'_> {
             NodeView::Postgres(view) => Some(view),
             NodeView::Redis(_) => None,
         }
+    }
+
+    /// How far a PostgreSQL node had flushed when it was last heard of, and how long ago that was;
+    /// also while its agent is silent.
+    fn last_flushed(&self, node: &NodeId) -> Option<(Lsn, Duration)> {
+        let ago = self.seen.region(node.region())?.age(self.now)?;
+        Some((self.seen.postgres(node)?.flushed?, ago))
     }
 
     fn redis(&self, node: &NodeId) -> Option<&RedisView> {

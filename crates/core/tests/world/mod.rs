@@ -393,7 +393,7 @@ impl World {
             }
             Effect::Ended { activity, ended } => self.ended.push((*activity, ended)),
             Effect::HeldBack(near_miss) => self.near_misses.push(near_miss),
-            Effect::Refused { id, refusal, .. } => self.refused.push((id, refusal)),
+            Effect::Refused { request, refusal } => self.refused.push((request.id, refusal)),
             Effect::Explain { row, subject, .. } => self.log.push(format!("row {row} {subject}")),
             Effect::Note(_) | Effect::Began(_) => {}
         }

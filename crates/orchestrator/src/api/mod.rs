@@ -94,7 +94,7 @@ pub fn router(shared: Arc<Shared>) -> Router {
         operate::expose,
         operate::automatic
     ),
-    modifiers(&Bearer)
+    modifiers(&Bearer, &Problems)
 )]
 struct Api;
 
@@ -114,7 +114,62 @@ impl utoipa::Modify for Bearer {
     }
 }
 
+/// Problems are described with the media type that they have.
+struct Problems;
+
+impl utoipa::Modify for Problems {
+    fn modify(&self, openapi: &mut utoipa::openapi::OpenApi) {
+        use utoipa::openapi::{RefOr, Schema};
+        let of_problem = |schema: &Option<RefOr<Schema>>| match schema {
+            Some(RefOr::Ref(to)) => to.ref_location.ends_with("/Problem"),
+            Some(RefOr::T(_)) | None => false,
+        };
+        for path in openapi.paths.paths.values_mut() {
+            for operation in [&mut path.get, &mut path.post].into_iter().flatten() {
+                for response in operation.responses.responses.values_mut() {
+                    let RefOr::T(response) = response else { continue };
+                    let is_problem = response.content.get("application/json").is_some_and(
+                        |content| matches!(content, RefOr::T(content) if of_problem(&content.schema)),
+                    );
+                    if is_problem
+                        && let Some(content) = response.content.swap_remove("application/json")
+                    {
+                        response.content.insert("application/problem+json".to_owned(), content);
+                    }
+                }
+            }
+        }
+    }
+}
+
 /// The API's description.
 pub fn openapi() -> utoipa::openapi::OpenApi {
     Api::openapi()
+}
+
+#[cfg(test)]
+mod tests {
+    /// Its own routes, as they stand above, are those that the description has.
+    #[test]
+    fn the_description_has_every_route() {
+        let mut routes: Vec<&str> = include_str!("mod.rs")
+            .lines()
+            .filter_map(|line| line.trim().strip_prefix(".route(\"")?.split_once('"'))
+            .map(|(path, _)| path)
+            .collect();
+        routes.sort_unstable();
+        let described = super::openapi();
+        let mut described: Vec<&str> = described.paths.paths.keys().map(String::as_str).collect();
+        described.sort_unstable();
+        assert_eq!(routes, described);
+    }
+
+    #[test]
+    fn problems_are_described_with_their_media_type() {
+        let described = serde_json::to_value(super::openapi()).unwrap();
+        let answers = &described["paths"]["/failover/{region}"]["post"]["responses"];
+        assert!(answers["409"]["content"]["application/problem+json"].is_object(), "{answers}");
+        assert!(answers["200"]["content"]["application/json"].is_object(), "{answers}");
+        assert!(answers["500"]["content"]["application/json"].is_object(), "{answers}");
+    }
 }

@@ -10,6 +10,7 @@ use axum::extract::{Path, State};
 use axum::http::{HeaderMap, StatusCode};
 use axum::response::{IntoResponse, Response};
 use tier0_core::orchestrator::{Asked, Consent, Request};
+use tier0_core::order::Refusal;
 use tier0_core::words::{DatastoreName, NodeId, OperationId, Region};
 use tier0_wire::{AutomaticBody, OperationBody, Problem, RequestBody};
 
@@ -274,11 +275,8 @@ async fn run(
 }
 
 fn unknown(id: &OperationId) -> Refused {
-    Refused::new(
-        StatusCode::GATEWAY_TIMEOUT,
-        "unknown",
-        format!("it is not known yet how operation {id} ends: ask GET /operations/{id}"),
-    )
+    let detail = format!("it is not known yet how operation {id} ends: ask GET /operations/{id}");
+    Refused::new(StatusCode::GATEWAY_TIMEOUT, "unknown", detail).of_operation(id)
 }
 
 fn operation(body: OperationBody) -> Response {
@@ -304,6 +302,10 @@ async fn same_key(
         key.to_str().ok().filter(|key| !key.is_empty() && key.len() <= 200).ok_or_else(|| {
             Refused::bad_request("Idempotency-Key must be 1 to 200 visible ASCII characters")
         })?;
+    // Nothing is begun, nor noted, without the record: the key is still to be spent then.
+    if shared.driver.look(|core, _| core.record().is_some()).await != Some(true) {
+        return Err(Refused::not_ready());
+    }
     let key = format!("{key} {what:?}");
     shared.store.remember_key(key, id.clone(), wall()).await.map_err(|error| {
         Refused::new(StatusCode::SERVICE_UNAVAILABLE, "store-unavailable", error.to_string())
@@ -318,6 +320,11 @@ async fn known(shared: &Shared, id: OperationId) -> Result<Response, Refused> {
             && summary.finished.is_some()
             && let Ok(body) = serde_json::from_value::<OperationBody>(summary.report)
         {
+            if body.result == "refused"
+                && let (Some(code), Some(error)) = (&body.code, &body.error)
+            {
+                return Err(Refused::by(&Refusal::new(code, error.clone()), id.as_str()));
+            }
             return Ok(operation(body));
         }
         tokio::time::sleep(Duration::from_millis(20)).await;

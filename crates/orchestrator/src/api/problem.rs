@@ -1,9 +1,10 @@
 //! Errors as RFC 9457 describes them, with the specification's `success: false` and `error`.
 
 use axum::Json;
-use axum::http::{StatusCode, header};
+use axum::http::{HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use tier0_core::order::Refusal;
+use tier0_core::words::OperationId;
 use tier0_wire::Problem;
 
 /// An answer that says no.
@@ -19,6 +20,11 @@ impl Refused {
     /// With a status.
     pub fn new(status: StatusCode, code: &str, detail: impl Into<String>) -> Self {
         Refused { status, code: code.to_owned(), detail: detail.into(), operation_id: None }
+    }
+
+    /// With the operation that it is about.
+    pub fn of_operation(self, id: &OperationId) -> Self {
+        Refused { operation_id: Some(id.to_string()), ..self }
     }
 
     /// 401.
@@ -71,7 +77,13 @@ impl IntoResponse for Refused {
             operation_id: self.operation_id,
         };
         let kind = [(header::CONTENT_TYPE, "application/problem+json")];
-        (self.status, kind, Json(body)).into_response()
+        let mut response = (self.status, kind, Json(body)).into_response();
+        if self.status == StatusCode::UNAUTHORIZED {
+            // RFC 9110: whoever is refused for want of a token is told which kind is wanted.
+            let wanted = HeaderValue::from_static("Bearer");
+            response.headers_mut().insert(header::WWW_AUTHENTICATE, wanted);
+        }
+        response
     }
 }
 
@@ -84,4 +96,19 @@ pub async fn no_such_page() -> Refused {
 pub async fn no_such_method() -> Refused {
     let detail = "this path does not know that method; see /openapi.json";
     Refused::new(StatusCode::METHOD_NOT_ALLOWED, "no-such-method", detail)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_a_missing_token_is_asked_for() {
+        let asked = |refused: Refused| {
+            let response = refused.into_response();
+            response.headers().get(header::WWW_AUTHENTICATE).cloned()
+        };
+        assert_eq!(asked(Refused::unauthorized("x")).unwrap(), "Bearer");
+        assert_eq!(asked(Refused::forbidden("x")), None);
+    }
 }

@@ -5,8 +5,8 @@ use tier0_core::words::{OperationId, WallMillis};
 
 use crate::{KEY_LIFE_MILLIS, StoreError};
 
-/// The longest key, in bytes. Keys come from clients.
-const LONGEST: usize = 200;
+/// The longest key, in bytes: what a client said, and what it was said about.
+const LONGEST: usize = 500;
 
 /// Whether a text can be a key.
 pub(super) fn check(key: &str) -> Result<(), StoreError> {

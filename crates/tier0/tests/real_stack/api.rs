@@ -32,7 +32,10 @@ async fn what_cannot_be_is_refused_before_any_effect() {
     api.failover("region9").await.refuses(404, "unknown-region");
     api.failover("Not%20A%20Region!").await.refuses(404, "unknown-region");
     api.post("/rebuild/main.region1", Ask::default()).await.refuses(409, "is-writer");
-    api.post("/rebuild/nothing.region2", Ask::default()).await.refuses(404, "unknown-node");
+    for node in ["nothing.region2", "nothing.region1", "main.region9"] {
+        let answer = api.post(&format!("/rebuild/{node}"), Ask::default()).await;
+        answer.refuses(404, "unknown-node");
+    }
     let reason = with_body(&json!({ "reason": "a test" }));
     api.post("/expose/nothing", reason.clone()).await.refuses(404, "unknown-datastore");
     api.post("/expose/main", reason).await.refuses(409, "member-is-healthy");
@@ -97,6 +100,7 @@ async fn reading_is_open_on_loopback() {
         "/readiness?target=region2",
         "/plan/region2",
         "/metrics",
+        "/logs",
         "/health",
         "/openapi.json",
     ] {
@@ -160,6 +164,34 @@ async fn a_repeated_key_is_the_same_operation() {
         .filter(|one| one["operation_id"] == first.operation())
         .collect();
     assert_eq!(moves.len(), 1, "{moves:?}");
+}
+
+#[tokio::test]
+async fn a_refusal_is_in_the_history_and_is_repeated_for_its_key() {
+    let stack = shared().await;
+    let api = stack.api();
+    for (path, status, code, kind) in [
+        ("/failover/region1", 409, "already-writer", "switchover"),
+        ("/failover/region9", 404, "unknown-region", "switchover"),
+        ("/rebuild/main.region1", 409, "is-writer", "rebuild"),
+        ("/expose/main", 409, "member-is-healthy", "leave"),
+    ] {
+        let ask = Ask {
+            // As long as a key may be.
+            key: Some("k".repeat(200)),
+            ..with_body(&json!({ "reason": "a test", "requested_by": "somebody" }))
+        };
+        let first = api.post(path, ask.clone()).await;
+        first.refuses(status, code);
+        let again = api.post(path, ask).await;
+        again.refuses(status, code);
+        assert_eq!(first.body, again.body, "{path}");
+        let kept = api.get(&format!("/operations/{}", first.operation())).await;
+        assert_eq!(kept.body["result"], "refused", "{kept:?}");
+        assert_eq!(kept.body["kind"], kind, "{kept:?}");
+        assert_eq!(kept.body["reason"], "a test", "{kept:?}");
+        assert_eq!(kept.body["requested_by"], "somebody", "{kept:?}");
+    }
 }
 
 #[tokio::test]

@@ -148,7 +148,10 @@ async fn loss_is_accepted_only_with_right_reason_and_word_that_the_old_side_is_d
     assert_eq!(found["reason"], reason, "{found:#}");
     assert_eq!(found["requested_by"], "a test", "{found:#}");
     let text = found.to_string();
-    assert!(text.contains("loss"), "the history does not say that loss was accepted: {found:#}");
+    assert!(
+        text.contains("loss was accepted") && text.contains("bytes behind when region1 was last"),
+        "the history does not say what loss was accepted: {found:#}"
+    );
 
     taken_off(primary).await;
     // The old side's data may be all that is left of what was lost: it stays until it is released.
