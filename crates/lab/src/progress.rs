@@ -1,6 +1,12 @@
 //! What a lab says while it works: one plain line per thing done, with the time since the start,
-//! on standard error, so that it reads the same with and without a terminal.
+//! on standard error, so that it reads the same with and without a terminal. And what a demo says,
+//! on standard output.
+//!
+//! A terminal or a pipe that is gone is no reason to stop half-way, with a stack up: what can not be
+//! said is left out, where `println!` would panic.
 
+use std::fmt::Arguments;
+use std::io::Write;
 use std::time::Instant;
 
 /// The lines of one command.
@@ -17,7 +23,7 @@ impl Progress {
 
     /// Say one thing.
     pub fn say(&self, text: impl AsRef<str>) {
-        eprintln!("{:>7.2} s  {}", self.seconds(), text.as_ref());
+        let _ = writeln!(std::io::stderr(), "{:>7.2} s  {}", self.seconds(), text.as_ref());
     }
 
     /// Seconds since the start.
@@ -25,3 +31,14 @@ impl Progress {
         self.started.elapsed().as_secs_f64()
     }
 }
+
+/// Say something on standard output; see [`tell!`].
+pub fn tell(text: Arguments<'_>) {
+    let _ = writeln!(std::io::stdout(), "{text}");
+}
+
+/// `println!` for whoever has a stack to take down afterwards.
+macro_rules! tell {
+    ($($text:tt)*) => { $crate::progress::tell(format_args!($($text)*)) };
+}
+pub(crate) use tell;

@@ -191,11 +191,19 @@ pub fn directory_of(instance: u8, asked: Option<&Path>) -> Result<PathBuf> {
 
 /// The command that removes the lab of an instance in a directory.
 pub fn removal(instance: u8, directory: &Path) -> String {
+    let program = program();
     if directory == default_directory(instance) {
-        format!("tier0 lab down --instance {instance}")
+        format!("{program} lab down --instance {instance}")
     } else {
-        format!("tier0 lab down --directory {}", directory.display())
+        format!("{program} lab down --directory {}", directory.display())
     }
+}
+
+/// This program as it was called, so that what is printed can be typed: a fresh clone's is not on
+/// PATH.
+fn program() -> String {
+    let called = std::env::args().next().unwrap_or_default();
+    if called.ends_with("/tier0") { called } else { "tier0".to_owned() }
 }
 
 fn default_directory(instance: u8) -> PathBuf {

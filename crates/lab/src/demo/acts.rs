@@ -11,7 +11,7 @@ use super::verdict::{self, Evidence};
 use crate::api::{Api, Protected};
 use crate::ledger::{self, Targets, Traffic, TrafficPlan};
 use crate::placement::Place;
-use crate::progress::Progress;
+use crate::progress::{Progress, tell};
 use crate::state::LabState;
 use crate::traffic::summary_text;
 
@@ -41,7 +41,7 @@ pub async fn play(state: &LabState, progress: Progress) -> Result<ExitCode> {
         .find(|name| *name != home)
         .context("a stack has two regions")?;
     let plan = TrafficPlan::moderate(super::ledger_directory(state));
-    println!(
+    tell!(
         "\nAct 1  traffic in {home}: {} PostgreSQL writers, {} Redis writers, {} of them with WAIT;\n       \
          every acknowledgement is noted outside both stores",
         plan.postgres_writers,
@@ -51,14 +51,14 @@ pub async fn play(state: &LabState, progress: Progress) -> Result<ExitCode> {
     let traffic = Traffic::start(&plan, &targets).await?;
     traffic.wait_for_more(WARM_UP, WRITES).await?;
     said(&traffic);
-    println!("\nAct 2  move the whole data tier to {other} under this traffic");
+    tell!("\nAct 2  move the whole data tier to {other} under this traffic");
     let there = switch(&api, &traffic, other, progress).await?;
-    println!("\nAct 3  and back home to {home}: what was left behind has rejoined by itself");
+    tell!("\nAct 3  and back home to {home}: what was left behind has rejoined by itself");
     let back = switch(&api, &traffic, &home, progress).await?;
     let lost_region = match last {
         Last::SwitchHome => None,
         Last::LostRegion => {
-            println!("\nAct 4  everything in {home} is killed");
+            tell!("\nAct 4  everything in {home} is killed");
             Some(by_itself::play(state, &api, &traffic, &home, progress).await?)
         }
     };
@@ -66,20 +66,20 @@ pub async fn play(state: &LabState, progress: Progress) -> Result<ExitCode> {
     let at_the_end = Acknowledged::so_far(&traffic);
     let summary = traffic.stop().await?;
     let number = if lost_region.is_some() { 5 } else { 4 };
-    println!("\nAct {number}  stop, and read every acknowledged write back from the writer");
+    tell!("\nAct {number}  stop, and read every acknowledged write back from the writer");
     let report = ledger::check(&plan.directory, &targets).await?;
-    print!("{}", indent(&summary_text(&summary)));
-    print!("{}", indent(&report.text()));
+    tell!("{}", indent(&summary_text(&summary)).trim_end());
+    tell!("{}", indent(&report.text()).trim_end());
     let evidence =
         Evidence { switches: vec![there, back], lost_region, at_the_end, summary, report };
     let verdict = verdict::judge(&evidence);
-    print!("\n{}", verdict.text());
+    tell!("\n{}", verdict.text().trim_end());
     Ok(verdict.exit_code())
 }
 
 async fn switch(api: &Api, traffic: &Traffic, target: &str, progress: Progress) -> Result<Switch> {
     let mut switch = Switch::command(api, traffic, target).await?;
-    println!("{}", switch.text());
+    tell!("{}", switch.text());
     if !switch.succeeded() {
         bail!("the failover to {target} did not succeed");
     }
@@ -89,10 +89,7 @@ async fn switch(api: &Api, traffic: &Traffic, target: &str, progress: Progress) 
     let began = progress.seconds();
     match api.wait_protected(PROTECTED).await {
         (_, Protected::Yes) => {
-            println!(
-                "    protected again {:.2} s after writes settled",
-                progress.seconds() - began
-            );
+            tell!("    protected again {:.2} s after writes settled", progress.seconds() - began);
             Ok(switch)
         }
         (status, Protected::No) => bail!(
@@ -120,7 +117,7 @@ async fn enough(traffic: &Traffic) -> Result<()> {
 
 fn said(traffic: &Traffic) {
     let now = Acknowledged::so_far(traffic);
-    println!("    {} PostgreSQL and {} Redis writes acknowledged so far", now.postgres, now.redis);
+    tell!("    {} PostgreSQL and {} Redis writes acknowledged so far", now.postgres, now.redis);
 }
 
 async fn current_region(api: &Api) -> Result<String> {

@@ -10,7 +10,7 @@ use crate::api::{Api, Protected};
 use crate::fault::region;
 use crate::ledger::{Traffic, WritePath};
 use crate::placement::Place;
-use crate::progress::Progress;
+use crate::progress::{Progress, tell};
 use crate::state::LabState;
 
 const TAKEN_OVER: Duration = Duration::from_secs(30);
@@ -51,7 +51,7 @@ pub async fn play(
     let before = Acknowledged::so_far(traffic);
     let from = traffic.elapsed();
     let killed = region::kill(&state, region).await?;
-    println!("    {killed} processes of {region} got SIGKILL; nobody commands anything");
+    tell!("    {killed} processes of {region} got SIGKILL; nobody commands anything");
     wait_for_writer(api, other).await?;
     let goals = PATHS.map(|path| traffic.acknowledged(path) + SETTLED);
     let deadline = Instant::now() + WRITES;
@@ -62,10 +62,10 @@ pub async fn play(
         tokio::time::sleep(Duration::from_millis(5)).await;
     }
     let to = traffic.elapsed();
-    println!("    {other} is the writer, and clients write again");
+    tell!("    {other} is the writer, and clients write again");
     let begun = progress.seconds();
     let names = region::start_again(&mut state, region)?;
-    println!("    started again in {region}: {}", names.join(", "));
+    tell!("    started again in {region}: {}", names.join(", "));
     match api.wait_protected(PROTECTED).await {
         (_, Protected::Yes) => {}
         (status, Protected::No) => bail!(
@@ -75,7 +75,7 @@ pub async fn play(
         ),
     }
     let protected_after = progress.seconds() - begun;
-    println!("    protected again {protected_after:.2} s after {region} came back");
+    tell!("    protected again {protected_after:.2} s after {region} came back");
     Ok(LostRegion {
         region: region.to_owned(),
         taken_by: other.to_owned(),

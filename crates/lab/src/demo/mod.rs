@@ -13,7 +13,7 @@ use anyhow::{Context, Result};
 
 use crate::account::Account;
 use crate::down::{self, Data};
-use crate::progress::Progress;
+use crate::progress::{Progress, tell};
 use crate::signals::Interruption;
 use crate::state::LabState;
 use crate::status;
@@ -99,7 +99,7 @@ async fn play(
 
 fn keep(plan: &UpPlan) -> Result<()> {
     let state = LabState::load(&plan.directory)?.context("the lab's state is gone")?;
-    print!("\nThe stack stays up.\n\n{}", status::text(&status::look(&state)?));
+    tell!("\nThe stack stays up.\n\n{}", status::text(&status::look(&state)?).trim_end());
     Ok(())
 }
 

@@ -17,6 +17,7 @@ use crate::files;
 use crate::ledger::{self, Targets, Traffic, TrafficPlan, WritePath};
 use crate::placement::Place;
 use crate::processes;
+use crate::progress::tell;
 use crate::state::{Kind, LabState};
 use crate::traffic::summary_text;
 
@@ -39,7 +40,7 @@ pub async fn play(state: &LabState) -> Result<ExitCode> {
     if home != Some(Place::Region1.name()) {
         bail!("this demo starts in region1; take the stack down first: {}", state.removal());
     }
-    println!("\nAct 1  end tier0's agents and orchestrator; the data servers go on without them");
+    tell!("\nAct 1  end tier0's agents and orchestrator; the data servers go on without them");
     end_roles(state).await?;
     open_door(state, &stack).await?;
     let master = Master::of(&stack)?;
@@ -47,25 +48,25 @@ pub async fn play(state: &LabState) -> Result<ExitCode> {
     let plan = TrafficPlan::moderate(super::ledger_directory(state));
     let traffic = Traffic::start(&plan, &targets).await?;
     traffic.wait_for_more(WARM_UP, WRITES).await?;
-    println!("\nAct 2  the specification's failover to region2, step by step, under traffic");
+    tell!("\nAct 2  the specification's failover to region2, step by step, under traffic");
     let began = Instant::now();
     timed("database promotion: pg_ctl promote, the old primary is not fenced", async {
         promote(state, &stack).await
     })
     .await?;
     timed("Redis failover: SENTINEL FAILOVER, writes go on meanwhile", master.fail_over()).await?;
-    println!("    {:>7.3} s  routing update: a variable in memory; no client reads it", 0.0);
-    println!("    {:>7.3} s  total", began.elapsed().as_secs_f64());
-    println!("\nAct 3  what runs now, while the clients go on as before");
+    tell!("    {:>7.3} s  routing update: a variable in memory; no client reads it", 0.0);
+    tell!("    {:>7.3} s  total", began.elapsed().as_secs_f64());
+    tell!("\nAct 3  what runs now, while the clients go on as before");
     tokio::time::sleep(UNTIL_OLD_MASTER_FOLLOWS).await;
     describe_postgres(&targets).await;
     let summary = traffic.stop().await?;
-    println!("\nAct 4  read every acknowledged write back from region2");
+    tell!("\nAct 4  read every acknowledged write back from region2");
     let report = ledger::check(&plan.directory, &only_region2(&stack, targets)?).await?;
     for line in summary_text(&summary).lines().chain(report.text().lines()) {
-        println!("    {line}");
+        tell!("    {line}");
     }
-    println!("\n{}", conclusion(&report));
+    tell!("\n{}", conclusion(&report));
     Ok(ExitCode::SUCCESS)
 }
 
@@ -88,7 +89,7 @@ fn conclusion(report: &ledger::CheckReport) -> String {
 async fn timed(what: &str, step: impl Future<Output = Result<()>>) -> Result<()> {
     let began = Instant::now();
     step.await.with_context(|| what.to_owned())?;
-    println!("    {:>7.3} s  {what}", began.elapsed().as_secs_f64());
+    tell!("    {:>7.3} s  {what}", began.elapsed().as_secs_f64());
     Ok(())
 }
 
@@ -233,8 +234,8 @@ async fn describe_postgres(targets: &Targets) {
     for target in &targets.postgres {
         for host in &target.hosts {
             match ledger::describe_postgres(target, *host, ASK).await {
-                Ok(sentence) => println!("    PostgreSQL {host}: {sentence}"),
-                Err(error) => println!("    PostgreSQL {host}: {error:#}"),
+                Ok(sentence) => tell!("    PostgreSQL {host}: {sentence}"),
+                Err(error) => tell!("    PostgreSQL {host}: {error:#}"),
             }
         }
     }

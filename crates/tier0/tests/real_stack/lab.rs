@@ -1,8 +1,11 @@
 //! `tier0 lab`: beside foreign servers, twice, and killed halfway.
 
 use std::net::{IpAddr, Ipv4Addr, TcpListener};
+use std::os::unix::process::ExitStatusExt;
+use std::process::Stdio;
 use std::time::{Duration, Instant};
 
+use rustix::process::{Pid, Signal};
 use tier0_lab::account::Account;
 use tier0_lab::processes;
 
@@ -106,5 +109,29 @@ fn down_leaves_nothing_running_also_when_up_was_killed_halfway() {
         }
         assert!(!stack.directory.exists(), "up killed at {running} processes left its files");
         println!("up killed when {running} processes ran");
+    }
+}
+
+#[test]
+fn a_demo_that_is_told_to_end_takes_everything_down() {
+    let uid = Account::unprivileged().unwrap().uid;
+    let stack = Stack::reserve();
+    for (enough, signal) in [(2, Signal::INT), (9, Signal::TERM), (12, Signal::HUP)] {
+        let mut demo =
+            stack.lab("demo").stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+        let deadline = Instant::now() + Duration::from_secs(60);
+        while processes::of_lab(&stack.directory, uid).len() < enough {
+            assert!(Instant::now() < deadline, "there never were {enough} processes");
+            std::thread::sleep(Duration::from_millis(5));
+        }
+        // Like a terminal that was closed: from here on nothing can be said to anybody.
+        drop((demo.stdout.take(), demo.stderr.take()));
+        let pid = Pid::from_raw(i32::try_from(demo.id()).unwrap()).unwrap();
+        rustix::process::kill_process(pid, signal).unwrap();
+        let ended = demo.wait().unwrap();
+        assert_eq!((ended.code(), ended.signal()), (Some(130), None), "on {signal:?}");
+        let left = processes::of_lab(&stack.directory, uid);
+        assert!(left.is_empty(), "{signal:?} left {left:?}");
+        assert!(!stack.directory.exists(), "{signal:?} left its files");
     }
 }
