@@ -18,7 +18,7 @@ SAY_SKIPPED = if [ -s $(SKIPPED) ]; then echo "$$(wc -l < $(SKIPPED)) SKIPPED:";
 .PHONY: help setup setup-tests build demo demo-specification test test-long no-failpoints mutants bench lint clean-lab
 
 help: ## List these commands
-	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1|\2/p' Makefile | column -t -s '|'
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-20s %s\n", $$1, $$2 }' Makefile
 
 setup: ## Install missing Debian packages (as root) and check the Rust toolchain
 	@scripts/setup
@@ -63,5 +63,5 @@ lint: setup ## Formatting and clippy
 	@$(CARGO) fmt --all --check
 	@$(CARGO) clippy --locked --workspace --all-targets --quiet -- --deny warnings
 
-clean-lab: ## Take down what a lab left behind
+clean-lab: build ## Take down what a lab left behind
 	@$(TIER0) lab down

@@ -33,12 +33,12 @@ impl Progress {
 }
 
 /// Say something on standard output; see [`tell!`].
-pub fn tell(text: Arguments<'_>) {
+pub fn say_out(text: Arguments<'_>) {
     let _ = writeln!(std::io::stdout(), "{text}");
 }
 
 /// `println!` for whoever has a stack to take down afterwards.
 macro_rules! tell {
-    ($($text:tt)*) => { $crate::progress::tell(format_args!($($text)*)) };
+    ($($text:tt)*) => { $crate::progress::say_out(format_args!($($text)*)) };
 }
 pub(crate) use tell;

@@ -125,7 +125,11 @@ impl Api {
             hint: Some("say --token-file FILE, or set TIER0_TOKEN_FILE".to_owned()),
             code: Exit::Usage,
         })?;
-        let token = Secret::from_file(file).context("read the token")?;
+        let token = Secret::from_file(file).map_err(|error| Failure {
+            what: format!("read the token: {:#}", anyhow::Error::from(error)),
+            hint: None,
+            code: Exit::Usage,
+        })?;
         let mut request = self
             .client
             .post(format!("{}{path}", self.base))

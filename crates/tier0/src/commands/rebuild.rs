@@ -1,8 +1,10 @@
-//! `tier0 rebuild`.
+//! `tier0 rebuild`: the plan, or the work with its progress on standard error.
 
 use std::process::ExitCode;
+use std::time::Duration;
 
-use tier0_wire::RequestBody;
+use tier0_core::words::NodeId;
+use tier0_wire::{NodeStatus, RequestBody, StatusBody};
 
 use crate::api::Api;
 use crate::cli::RebuildArgs;
@@ -22,6 +24,32 @@ pub async fn run(args: &RebuildArgs) -> anyhow::Result<ExitCode> {
         ..RequestBody::default()
     };
     let api = Api::find(&args.read.target)?;
-    let answer = api.post(&format!("/rebuild/{}", args.node), &body, None).await?;
+    let path = format!("/rebuild/{}", args.node);
+    let answer = tokio::select! {
+        answer = api.post(&path, &body, None) => answer?,
+        never = show_progress(&api, &args.node) => match never {},
+    };
     super::failover::ended(answer, args.read.json)
+}
+
+/// How often it is asked how far the node is.
+const LOOK_EVERY: Duration = Duration::from_millis(300);
+
+/// Say what the node does whenever that changes, until nobody listens any more.
+async fn show_progress(api: &Api, node: &NodeId) -> std::convert::Infallible {
+    let mut said = None;
+    loop {
+        tokio::time::sleep(LOOK_EVERY).await;
+        // Where the orchestrator is not heard just now, there is nothing to say.
+        let Ok(status) = api.get::<StatusBody>("/status").await else { continue };
+        let mut nodes = status.datastores.into_iter().flat_map(|datastore| datastore.nodes);
+        let found = nodes.find(|one| one.node == node.to_string());
+        let doing = found.and_then(|NodeStatus { doing, .. }| doing);
+        if doing != said {
+            if let Some(doing) = &doing {
+                eprintln!("{node}: {doing}");
+            }
+            said = doing;
+        }
+    }
 }
