@@ -210,6 +210,7 @@ impl Orchestrator {
         if key.step == Step::HealthCheck && verdict.is_good() {
             // The check may have waited, and a standby joined meanwhile.
             activity.facts = self.facts_of_move(&activity.from, &activity.target);
+            activity.accepted_risks = self.accepted_risks(now, &activity.target, activity.consent);
         }
         if !verdict.is_good() {
             self.trouble(now, &mut activity, key, &verdict, out);

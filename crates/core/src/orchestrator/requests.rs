@@ -319,7 +319,12 @@ impl Orchestrator {
     }
 
     /// The findings that would have refused the move without the operator's consent.
-    fn accepted_risks(&self, now: &Now, target: &Region, consent: Consent) -> Vec<String> {
+    pub(super) fn accepted_risks(
+        &self,
+        now: &Now,
+        target: &Region,
+        consent: Consent,
+    ) -> Vec<String> {
         let (Some(record), true) = (&self.record, consent != Consent::None) else {
             return Vec::new();
         };
