@@ -109,7 +109,7 @@ pub fn stack(
         telemetry: telemetry(placement, &datastores)?,
         datastores,
         // In a lab one failure after the other is tried out.
-        limits: Limits { cool_down_ms: 5_000, ..Limits::default() },
+        limits: Limits { cool_down_ms: 1_000, ..Limits::default() },
     })
 }
 
