@@ -31,7 +31,10 @@ pub fn as_unprivileged(test: &str) -> Runner {
     let directory = tempfile::Builder::new().prefix("tier0-test-").tempdir_in("/tmp").unwrap();
     account.own(directory.path()).unwrap();
     let program = directory.path().join("test");
-    std::fs::copy(std::env::current_exe().unwrap(), &program).unwrap();
+    // By another process: a child that another test forks just now would inherit the open file,
+    // and a file that is open for writing cannot be run.
+    let own = std::env::current_exe().unwrap();
+    assert!(std::process::Command::new("cp").arg(own).arg(&program).status().unwrap().success());
     std::fs::set_permissions(&program, std::fs::Permissions::from_mode(0o755)).unwrap();
     let status = account
         .command(&program, directory.path())

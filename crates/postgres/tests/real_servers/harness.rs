@@ -25,7 +25,10 @@ pub fn scenario(path: &str, steps: impl Future<Output = ()>) {
         let directory = tempfile::tempdir().unwrap();
         std::fs::set_permissions(directory.path(), std::fs::Permissions::from_mode(0o755)).unwrap();
         let copy = directory.path().join("tests");
-        std::fs::copy(std::env::current_exe().unwrap(), &copy).unwrap();
+        // By another process: a child that another test forks just now would inherit the open file,
+        // and a file that is open for writing cannot be run.
+        let own = std::env::current_exe().unwrap();
+        assert!(std::process::Command::new("cp").arg(own).arg(&copy).status().unwrap().success());
         let (_, name) = path.split_once("::").unwrap();
         let status = Command::new("runuser")
             .args(["-u", "postgres", "--"])
