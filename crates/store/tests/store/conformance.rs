@@ -205,7 +205,8 @@ fn remembers_keys(mut store: impl AuthorityStore) {
     assert_eq!(ask("a", 3, start + KEY_LIFE_MILLIS - 1), Some(operation(1)));
     assert_eq!(ask("a", 3, start + KEY_LIFE_MILLIS), None, "forgotten after its life");
     assert_eq!(ask("a", 4, start + KEY_LIFE_MILLIS), Some(operation(3)));
-    for key in [String::new(), "k".repeat(201)] {
+    assert_eq!(ask(&"k".repeat(500), 5, start), None, "the longest");
+    for key in [String::new(), "k".repeat(501)] {
         let error = store.remember_key(&key, &operation(1), WallMillis(start)).unwrap_err();
         assert!(matches!(error, StoreError::Invalid { .. }), "{error}");
     }
