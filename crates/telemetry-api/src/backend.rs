@@ -1,4 +1,4 @@
-//! What the HTTP side needs from the side that stores: three questions and their closed answers.
+//! What the HTTP side needs from the side that stores: four questions and their closed answers.
 //! The seam at which handlers are tested without a database.
 
 use std::future::Future;
@@ -9,6 +9,7 @@ use tier0_core::words::Region;
 
 use crate::metrics::Metrics;
 use crate::reading::{Batch, DeviceId, Reading};
+use crate::selection::Selection;
 
 /// What came of a batch.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -68,6 +69,23 @@ pub(crate) enum Latest {
     },
 }
 
+/// Readings of a device or a site.
+#[derive(Debug, Clone, PartialEq)]
+pub(crate) enum Page {
+    /// As many as were asked for, or all there are.
+    Found {
+        /// In the order of time.
+        readings: Vec<Reading>,
+        /// Where they were found.
+        source: Source,
+    },
+    /// Nothing answered.
+    Unavailable {
+        /// Why, in one sentence.
+        why: String,
+    },
+}
+
 /// What a node of PostgreSQL says of itself.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "kebab-case")]
@@ -106,6 +124,8 @@ pub(crate) trait Backend: Send + Sync + 'static {
     fn write(&self, batch: Arc<Batch>) -> impl Future<Output = Written> + Send;
     /// The newest reading of a device.
     fn latest(&self, device: &DeviceId) -> impl Future<Output = Latest> + Send;
+    /// The readings that are selected.
+    fn select(&self, selection: &Selection) -> impl Future<Output = Page> + Send;
     /// How the datastores are. Answers within a second.
     fn health(&self) -> impl Future<Output = Health> + Send;
     /// What is counted.

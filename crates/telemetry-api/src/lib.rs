@@ -9,11 +9,14 @@
 
 mod backend;
 mod cache;
+mod committer;
 mod database;
+mod group;
 mod http;
 mod listen;
 mod metrics;
 mod reading;
+mod selection;
 mod service;
 
 use std::future::Future;

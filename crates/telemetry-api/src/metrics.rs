@@ -9,6 +9,7 @@ use prometheus_client::metrics::histogram::Histogram;
 use prometheus_client::registry::{Registry, Unit};
 
 use crate::backend::Written;
+use crate::group::MOST_IN_GROUP;
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, EncodeLabelValue)]
 enum Outcome {
@@ -32,6 +33,7 @@ pub(crate) struct Metrics {
     duplicates: Counter,
     write_seconds: Histogram,
     cache_skipped: Counter,
+    group_readings: Histogram,
 }
 
 impl Metrics {
@@ -62,7 +64,22 @@ impl Metrics {
             "Batches that the cache did not take",
             cache_skipped.clone(),
         );
-        Metrics { registry, batches, readings, duplicates, write_seconds, cache_skipped }
+        let group_readings =
+            Histogram::new([1.0, 4.0, 16.0, 64.0, 256.0, 1_024.0, MOST_IN_GROUP as f64]);
+        registry.register(
+            "group_readings",
+            "Readings that share one commit",
+            group_readings.clone(),
+        );
+        Metrics {
+            registry,
+            batches,
+            readings,
+            duplicates,
+            write_seconds,
+            cache_skipped,
+            group_readings,
+        }
     }
 
     /// Count a batch.
@@ -79,6 +96,11 @@ impl Metrics {
         };
         self.batches.get_or_create(&ByOutcome { outcome }).inc();
         self.write_seconds.observe(took.as_secs_f64());
+    }
+
+    /// Count a group.
+    pub(crate) fn group(&self, readings: usize) {
+        self.group_readings.observe(readings as f64);
     }
 
     /// Count a batch that is stored and not in the cache.

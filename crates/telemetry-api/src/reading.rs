@@ -28,6 +28,11 @@ impl DeviceId {
         Ok(DeviceId(text.to_owned()))
     }
 
+    /// The device of a row: whoever stored it may have had other rules.
+    pub(crate) fn stored(text: String) -> DeviceId {
+        DeviceId(text)
+    }
+
     /// The name as text.
     pub(crate) fn as_str(&self) -> &str {
         &self.0
@@ -180,7 +185,8 @@ fn reading(mut fields: Map<String, Value>, place: &Place) -> Result<Reading, Bat
     })
 }
 
-fn check_name(text: &str) -> Result<(), &'static str> {
+/// What a name of a device, a kind or a site may be.
+pub(crate) fn check_name(text: &str) -> Result<(), &'static str> {
     if text.is_empty() {
         Err("it is empty")
     } else if text.len() > LONGEST_NAME {
@@ -194,7 +200,7 @@ fn check_name(text: &str) -> Result<(), &'static str> {
 
 /// RFC 3339, which is narrower than what jiff reads. What PostgreSQL would round is refused: two
 /// readings would become one without anybody saying so.
-fn timestamp(text: &str) -> Result<Timestamp, &'static str> {
+pub(crate) fn timestamp(text: &str) -> Result<Timestamp, &'static str> {
     const SHAPE: &str = "it must be an RFC 3339 date and time, as in 2026-11-23T10:00:00.125Z";
     let mark = |place: usize, marks: &[u8]| {
         text.as_bytes().get(place).is_some_and(|byte| marks.contains(byte))

@@ -7,11 +7,13 @@ use tier0_config::{Stack, TelemetrySettings};
 use tier0_core::words::Region;
 use tokio::sync::mpsc;
 
-use crate::backend::{Backend, Health, Latest, Source, Written};
+use crate::backend::{Backend, Health, Latest, Page, Source, Written};
 use crate::cache::Cache;
+use crate::committer::Committer;
 use crate::database::Database;
 use crate::metrics::Metrics;
 use crate::reading::{Batch, DeviceId};
+use crate::selection::Selection;
 
 /// Batches that may wait for the cache. More than that, and the cache is in trouble anyway.
 const CACHE_QUEUE: usize = 256;
@@ -19,10 +21,11 @@ const CACHE_QUEUE: usize = 256;
 /// PostgreSQL and Redis behind one service.
 pub(crate) struct Service {
     region: Region,
-    database: Database,
+    database: Arc<Database>,
+    committer: Committer,
     cache: Arc<Cache>,
     cache_queue: mpsc::Sender<Arc<Batch>>,
-    metrics: Metrics,
+    metrics: Arc<Metrics>,
 }
 
 impl Service {
@@ -31,16 +34,24 @@ impl Service {
         let datastore = |name| {
             stack.datastore(name).with_context(|| format!("there is no datastore named {name}"))
         };
+        let metrics = Arc::new(Metrics::new());
         let database = Database::new(datastore(&settings.postgres)?, &settings.region)?;
+        let database = Arc::new(database);
+        tokio::spawn({
+            let database = Arc::clone(&database);
+            async move { database.migrate().await }
+        });
+        let committer = Committer::start(&database, &metrics);
         let cache = Arc::new(Cache::new(datastore(&settings.redis)?, &settings.region)?);
         let (cache_queue, queued) = mpsc::channel(CACHE_QUEUE);
         tokio::spawn(fill_cache(Arc::clone(&cache), queued));
         Ok(Arc::new(Service {
             region: settings.region.clone(),
             database,
+            committer,
             cache,
             cache_queue,
-            metrics: Metrics::new(),
+            metrics,
         }))
     }
 }
@@ -56,7 +67,7 @@ async fn fill_cache(cache: Arc<Cache>, mut queued: mpsc::Receiver<Arc<Batch>>) {
 
 impl Backend for Service {
     async fn write(&self, batch: Arc<Batch>) -> Written {
-        let written = self.database.write(&batch).await;
+        let written = self.committer.write(Arc::clone(&batch)).await;
         match &written {
             // With duplicates nobody knows which of the two bodies is the stored one.
             Written::Stored { duplicates: 0, .. } => {
@@ -79,6 +90,10 @@ impl Backend for Service {
             Err(error) => tracing::debug!(%error, "the cache gave no answer"),
         }
         self.database.latest(device).await
+    }
+
+    async fn select(&self, selection: &Selection) -> Page {
+        self.database.select(selection).await
     }
 
     async fn health(&self) -> Health {

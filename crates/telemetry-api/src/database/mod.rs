@@ -2,12 +2,14 @@
 //!
 //! - `session`: one connection, and what the end of an insert proves.
 //! - `node`: the sessions of one server.
+//! - `schema`: the tables, in versions.
 //! - this file: which server is the writer, and how long and where to try again.
 //!
 //! Trying again is safe because an insert is idempotent on (device, time). Being told "duplicate"
 //! is no proof that the first one is safe, though; see `session`.
 
 mod node;
+mod schema;
 mod session;
 
 use std::sync::Arc;
@@ -20,10 +22,12 @@ use tier0_core::words::Region;
 use tokio::task::JoinSet;
 use tokio::time::{Instant, sleep, timeout_at};
 
-use crate::backend::{Latest, NodeHealth, Role, Source, Written};
-use crate::reading::{Batch, DeviceId};
+use crate::backend::{Latest, NodeHealth, Page, Role, Source};
+use crate::group::Group;
+use crate::reading::DeviceId;
+use crate::selection::Selection;
 use node::Node;
-use session::Attempt;
+use session::{Attempt, SessionError};
 
 /// How long a request may take before its client hears that nobody knows, or that nothing is
 /// stored. Longer than a failover takes.
@@ -35,11 +39,39 @@ const PATIENCE: Duration = Duration::from_millis(500);
 /// How long to wait before looking for a writer again.
 const PAUSE: Duration = Duration::from_millis(10);
 
+/// How long to wait before the tables are looked at again.
+const MIGRATE_AGAIN: Duration = Duration::from_secs(1);
+
 /// How long one node may take to answer a read.
 const READ_LIMIT: Duration = Duration::from_secs(1);
 
 /// Says that no node is known to be the writer.
 const NOBODY: usize = usize::MAX;
+
+/// What came of a group.
+#[derive(Debug)]
+pub(crate) enum GroupWritten {
+    /// All of it is stored, and the database acknowledged that.
+    Stored {
+        /// Of each reading in the group's order, whether it was not there before.
+        fresh: Vec<bool>,
+    },
+    /// None of it is stored.
+    NotStored {
+        /// Why.
+        why: String,
+    },
+    /// Nobody knows.
+    Unknown {
+        /// Why.
+        why: String,
+    },
+    /// The database refused values; whose, it does not say.
+    Rejected {
+        /// Why.
+        why: String,
+    },
+}
 
 /// The nodes of one PostgreSQL datastore.
 pub(crate) struct Database {
@@ -73,8 +105,8 @@ impl Database {
         Ok(Database { nodes, local, writer: AtomicUsize::new(NOBODY) })
     }
 
-    /// Store a batch, all of it or nothing, wherever the writer is.
-    pub(crate) async fn write(&self, batch: &Arc<Batch>) -> Written {
+    /// Store a group, all of it or nothing, wherever the writer is.
+    pub(crate) async fn write(&self, group: &Arc<Group>) -> GroupWritten {
         let deadline = Instant::now() + WRITE_LIMIT;
         // Once an insert has an unknown outcome, only one that is stored settles it.
         let mut doubt: Option<String> = None;
@@ -84,12 +116,12 @@ impl Database {
                 sleep(PAUSE).await;
                 continue;
             };
-            match self.attempt(index, batch, deadline).await {
-                Attempt::Stored { new, duplicates } => {
+            match self.attempt(index, group, deadline).await {
+                Attempt::Stored { fresh } => {
                     self.writer.store(index, Ordering::Relaxed);
-                    return Written::Stored { new, duplicates };
+                    return GroupWritten::Stored { fresh };
                 }
-                Attempt::Rejected { why } => return Written::Rejected { why },
+                Attempt::Rejected { why } => return GroupWritten::Rejected { why },
                 Attempt::NotStored { why } => problem = why,
                 Attempt::Unknown { why } => doubt = Some(why),
             }
@@ -97,18 +129,32 @@ impl Database {
             sleep(PAUSE).await;
         }
         match doubt {
-            Some(why) => Written::Unknown { why },
-            None => Written::NotStored { why: problem },
+            Some(why) => GroupWritten::Unknown { why },
+            None => GroupWritten::NotStored { why: problem },
+        }
+    }
+
+    /// Bring the tables to the newest version, as soon as there is a writer to do it on.
+    pub(crate) async fn migrate(&self) {
+        loop {
+            let deadline = Instant::now() + WRITE_LIMIT;
+            if let Some(writer) = self.probe_for_writer(None, deadline).await {
+                match self.nodes[writer].migrate().await {
+                    Ok(()) => return,
+                    Err(error) => tracing::warn!(%error, "the tables are not of this version yet"),
+                }
+            }
+            sleep(MIGRATE_AGAIN).await;
         }
     }
 
     /// One insert on one node. It is given up only for another writer, or for good: a second
     /// insert on the same node would wait for the first one, and every one that is left behind
     /// keeps a session of the server.
-    async fn attempt(&self, index: usize, batch: &Arc<Batch>, deadline: Instant) -> Attempt {
+    async fn attempt(&self, index: usize, group: &Arc<Group>, deadline: Instant) -> Attempt {
         let node = &self.nodes[index];
         let patience = deadline.min(Instant::now() + PATIENCE);
-        let mut insert = match timeout_at(patience, node.begin_insert(batch)).await {
+        let mut insert = match timeout_at(patience, node.begin_insert(group)).await {
             Ok(Ok(insert)) => insert,
             Ok(Err(error)) => return Attempt::NotStored { why: error.to_string() },
             Err(_) => {
@@ -169,21 +215,50 @@ impl Database {
         let _ = self.writer.compare_exchange(index, NOBODY, Ordering::Relaxed, Ordering::Relaxed);
     }
 
-    /// The newest reading of a device: from this region's node, or another where that is silent.
+    /// The newest reading of a device.
     pub(crate) async fn latest(&self, device: &DeviceId) -> Latest {
+        let device = device.clone();
+        let asked = self.ask(move |node| {
+            let device = device.clone();
+            async move { node.latest(&device).await }
+        });
+        match asked.await {
+            Ok((Some(reading), source)) => Latest::Found { reading, source },
+            Ok((None, _)) => Latest::Absent,
+            Err(why) => Latest::Unavailable { why },
+        }
+    }
+
+    /// The readings that are selected.
+    pub(crate) async fn select(&self, selection: &Selection) -> Page {
+        let selection = selection.clone();
+        let asked = self.ask(move |node| {
+            let selection = selection.clone();
+            async move { node.select(&selection).await }
+        });
+        match asked.await {
+            Ok((readings, source)) => Page::Found { readings, source },
+            Err(why) => Page::Unavailable { why },
+        }
+    }
+
+    /// Ask this region's node, or another where that is silent.
+    async fn ask<T, F>(&self, question: impl Fn(Arc<Node>) -> F) -> Result<(T, Source), String>
+    where
+        F: Future<Output = Result<T, SessionError>>,
+    {
         let mut why = String::new();
         for turn in 0..self.nodes.len() {
             let index = (self.local + turn) % self.nodes.len();
             let source = if turn == 0 { Source::Local } else { Source::Remote };
             let limit = Instant::now() + READ_LIMIT;
-            match timeout_at(limit, self.nodes[index].latest(device)).await {
-                Ok(Ok(Some(reading))) => return Latest::Found { reading, source },
-                Ok(Ok(None)) => return Latest::Absent,
+            match timeout_at(limit, question(Arc::clone(&self.nodes[index]))).await {
+                Ok(Ok(answer)) => return Ok((answer, source)),
                 Ok(Err(error)) => why = error.to_string(),
                 Err(_) => why = "the node did not answer in time".to_owned(),
             }
         }
-        Latest::Unavailable { why }
+        Err(why)
     }
 
     /// What every node says of itself.

@@ -13,7 +13,9 @@ use tokio_postgres::Config;
 
 use super::session::{Attempt, Session, SessionError};
 use crate::backend::Role;
-use crate::reading::{Batch, DeviceId, Reading};
+use crate::group::Group;
+use crate::reading::{DeviceId, Reading};
+use crate::selection::Selection;
 
 /// Sessions for requests. An insert that nobody waits for any more keeps its session until the
 /// server answers, so this also bounds what a stalled server is left with.
@@ -74,12 +76,12 @@ impl Node {
     /// nothing at the server but who knows of it.
     pub(super) async fn begin_insert(
         self: &Arc<Node>,
-        batch: &Arc<Batch>,
+        group: &Arc<Group>,
     ) -> Result<JoinHandle<Attempt>, SessionError> {
         let (permit, mut session) = self.session().await?;
-        let (node, batch) = (Arc::clone(self), Arc::clone(batch));
+        let (node, group) = (Arc::clone(self), Arc::clone(group));
         Ok(tokio::spawn(async move {
-            let attempt = session.insert(&batch).await;
+            let attempt = session.insert(&group).await;
             match attempt {
                 Attempt::Stored { .. } | Attempt::Rejected { .. } => node.put_back(session),
                 // The server is not what it was; what other sessions know of it is stale too.
@@ -90,12 +92,28 @@ impl Node {
         }))
     }
 
+    /// Bring the tables to the newest version.
+    pub(super) async fn migrate(&self) -> Result<(), SessionError> {
+        let (_permit, session) = self.session().await?;
+        session.migrate().await?;
+        self.put_back(session);
+        Ok(())
+    }
+
     /// The newest reading of a device that this server knows.
     pub(super) async fn latest(&self, device: &DeviceId) -> Result<Option<Reading>, SessionError> {
         let (_permit, session) = self.session().await?;
         let reading = session.latest(device).await?;
         self.put_back(session);
         Ok(reading)
+    }
+
+    /// The readings that are selected, as far as this server knows them.
+    pub(super) async fn select(&self, selection: &Selection) -> Result<Vec<Reading>, SessionError> {
+        let (_permit, session) = self.session().await?;
+        let readings = session.select(selection).await?;
+        self.put_back(session);
+        Ok(readings)
     }
 
     /// What the server says it is.

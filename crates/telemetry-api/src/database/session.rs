@@ -10,19 +10,24 @@
 //! - **Only an ERROR proves that nothing was stored.** FATAL, or a connection that ends, may come
 //!   after the commit.
 
+use std::collections::HashSet;
 use std::future::poll_fn;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use jiff::Timestamp;
-use serde_json::Value;
+use serde_json::{Map, Value};
 use tokio::task::JoinHandle;
 use tokio::time::timeout;
 use tokio_postgres::error::{DbError, Severity, SqlState};
-use tokio_postgres::{AsyncMessage, Client, Config, NoTls, Statement};
+use tokio_postgres::types::{Json, ToSql};
+use tokio_postgres::{AsyncMessage, Client, Config, NoTls, Row, Statement};
 
-use crate::reading::{Batch, DeviceId, Reading};
+use super::schema;
+use crate::group::Group;
+use crate::reading::{DeviceId, Reading};
+use crate::selection::{Of, Selection};
 
 /// How long connecting may take as a whole; the client's own limit covers only the TCP part.
 const CONNECT_LIMIT: Duration = Duration::from_secs(1);
@@ -32,37 +37,40 @@ const INSERT: &str = "\
         (device_id, device_type, site_id, timestamp_utc, metrics, status) \
     SELECT * FROM unnest($1::text[], $2::text[], $3::text[], $4::timestamptz[], $5::jsonb[], \
         $6::jsonb[]) \
-    ON CONFLICT (device_id, timestamp_utc) DO NOTHING";
+    ON CONFLICT (device_id, timestamp_utc) DO NOTHING \
+    RETURNING device_id, timestamp_utc";
 
 const BARRIER: &str = "SELECT pg_logical_emit_message(true, 'telemetry-api', 'barrier')";
 
 const LATEST: &str = "\
-    SELECT device_type, site_id, timestamp_utc, metrics, status FROM device_telemetry \
+    SELECT device_id, device_type, site_id, timestamp_utc, metrics, status FROM device_telemetry \
     WHERE device_id = $1 ORDER BY timestamp_utc DESC LIMIT 1";
 
-/// Under a lock, because two sessions that make one table at the same moment fail.
-const MAKE_TABLE: &str = "\
-    BEGIN; \
-    SELECT pg_advisory_xact_lock(8476001); \
-    CREATE TABLE IF NOT EXISTS device_telemetry ( \
-        device_id text NOT NULL, \
-        device_type text NOT NULL, \
-        site_id text NOT NULL, \
-        timestamp_utc timestamptz NOT NULL, \
-        metrics jsonb NOT NULL, \
-        status jsonb NOT NULL, \
-        PRIMARY KEY (device_id, timestamp_utc)); \
-    COMMIT";
+const OF_DEVICE: &str = "\
+    SELECT device_id, device_type, site_id, timestamp_utc, metrics, status FROM device_telemetry \
+    WHERE device_id = $1 AND timestamp_utc >= $2 AND timestamp_utc < $3 \
+        AND ($4::timestamptz IS NULL OR timestamp_utc > $4) \
+    ORDER BY timestamp_utc LIMIT $5";
+
+const OF_SITE: &str = "\
+    SELECT device_id, device_type, site_id, timestamp_utc, metrics, status FROM device_telemetry \
+    WHERE site_id = $1 AND timestamp_utc >= $2 AND timestamp_utc < $3 \
+    ORDER BY timestamp_utc, device_id LIMIT $4";
+
+const OF_SITE_AFTER: &str = "\
+    SELECT device_id, device_type, site_id, timestamp_utc, metrics, status FROM device_telemetry \
+    WHERE site_id = $1 AND timestamp_utc >= $2 AND timestamp_utc < $3 \
+        AND (timestamp_utc, device_id) > ($4, $5) \
+    ORDER BY timestamp_utc, device_id LIMIT $6";
 
 /// What one insert came to.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum Attempt {
     /// Stored and acknowledged.
     Stored {
-        /// New rows.
-        new: u64,
-        /// Rows that were there, and are as safe as new ones.
-        duplicates: u64,
+        /// Of each reading in the group's order, whether its row is new. The others were there, and
+        /// are as safe as new ones.
+        fresh: Vec<bool>,
     },
     /// Proven not to be stored.
     NotStored {
@@ -146,31 +154,40 @@ impl Session {
         Ok(row.try_get::<_, &str>(0)? == "off")
     }
 
-    /// Insert a batch, all of it or nothing.
-    pub(super) async fn insert(&mut self, batch: &Batch) -> Attempt {
+    /// Bring the tables to the newest version. After a failure the session must be dropped.
+    pub(super) async fn migrate(&self) -> Result<(), SessionError> {
+        Ok(schema::migrate(&self.client).await?)
+    }
+
+    /// Insert a group, all of it or nothing.
+    pub(super) async fn insert(&mut self, group: &Group) -> Attempt {
         let statement = match self.prepared_insert().await {
             Ok(statement) => statement,
             Err(error) => return Attempt::NotStored { why: describe(&error) },
         };
-        let readings = batch.readings();
-        let devices: Vec<&str> = readings.iter().map(|one| one.device_id.as_str()).collect();
-        let types: Vec<&str> = readings.iter().map(|one| one.device_type.as_str()).collect();
-        let sites: Vec<&str> = readings.iter().map(|one| one.site_id.as_str()).collect();
-        let times: Vec<Timestamp> = readings.iter().map(|one| one.timestamp_utc).collect();
-        let metrics: Vec<Value> =
-            readings.iter().map(|one| Value::Object(one.metrics.clone())).collect();
-        let status: Vec<Value> =
-            readings.iter().map(|one| Value::Object(one.status.clone())).collect();
+        let devices: Vec<&str> = group.readings().map(|one| one.device_id.as_str()).collect();
+        let types: Vec<&str> = group.readings().map(|one| one.device_type.as_str()).collect();
+        let sites: Vec<&str> = group.readings().map(|one| one.site_id.as_str()).collect();
+        let times: Vec<Timestamp> = group.readings().map(|one| one.timestamp_utc).collect();
+        let metrics: Vec<Json<&Map<String, Value>>> =
+            group.readings().map(|one| Json(&one.metrics)).collect();
+        let status: Vec<Json<&Map<String, Value>>> =
+            group.readings().map(|one| Json(&one.status)).collect();
         let before = self.cancelled_waits.load(Ordering::SeqCst);
         let inserted = self
             .client
-            .execute(&statement, &[&devices, &types, &sites, &times, &metrics, &status])
+            .query(&statement, &[&devices, &types, &sites, &times, &metrics, &status])
             .await;
-        let new = match inserted {
-            Ok(new) => new,
+        let rows = match inserted {
+            Ok(rows) => rows,
             Err(error) => return judge(&error),
         };
-        let duplicates = (readings.len() as u64).saturating_sub(new);
+        let fresh = match fresh(group, &rows) {
+            Ok(fresh) => fresh,
+            // It is stored, and which of it is new cannot be told.
+            Err(error) => return Attempt::Unknown { why: describe(&error) },
+        };
+        let duplicates = fresh.iter().filter(|fresh| !**fresh).count();
         if duplicates > 0
             && let Err(error) = self.client.execute(BARRIER, &[]).await
         {
@@ -183,7 +200,7 @@ impl Session {
                 why: "the server stopped waiting for its synchronous standby".to_owned(),
             };
         }
-        Attempt::Stored { new, duplicates }
+        Attempt::Stored { fresh }
     }
 
     async fn prepared_insert(&mut self) -> Result<Statement, tokio_postgres::Error> {
@@ -192,7 +209,7 @@ impl Session {
         }
         let statement = match self.client.prepare(INSERT).await {
             Err(error) if error.code() == Some(&SqlState::UNDEFINED_TABLE) => {
-                self.client.batch_execute(MAKE_TABLE).await?;
+                schema::migrate(&self.client).await?;
                 self.client.prepare(INSERT).await?
             }
             other => other?,
@@ -203,29 +220,71 @@ impl Session {
 
     /// The newest reading of a device.
     pub(super) async fn latest(&self, device: &DeviceId) -> Result<Option<Reading>, SessionError> {
-        let row = match self.client.query_opt(LATEST, &[&device.as_str()]).await {
-            // Nothing was ever stored.
-            Err(error) if error.code() == Some(&SqlState::UNDEFINED_TABLE) => return Ok(None),
-            other => other?,
-        };
-        let Some(row) = row else { return Ok(None) };
-        let object = |column: usize, name| match row.try_get::<_, Value>(column)? {
-            Value::Object(fields) => Ok(fields),
-            Value::Null
-            | Value::Bool(_)
-            | Value::Number(_)
-            | Value::String(_)
-            | Value::Array(_) => Err(SessionError::Row(name)),
-        };
-        Ok(Some(Reading {
-            device_id: device.clone(),
-            device_type: row.try_get(0)?,
-            site_id: row.try_get(1)?,
-            timestamp_utc: row.try_get(2)?,
-            metrics: object(3, "metrics is not an object")?,
-            status: object(4, "status is not an object")?,
-        }))
+        let rows = self.read(LATEST, &[&device.as_str()]).await?;
+        rows.first().map(reading).transpose()
     }
+
+    /// The readings that are selected.
+    pub(super) async fn select(&self, selection: &Selection) -> Result<Vec<Reading>, SessionError> {
+        let Selection { of, from, to, after, limit } = selection;
+        let limit = i64::from(*limit);
+        let rows = match (of, after) {
+            (Of::Device(device), after) => {
+                let after = after.as_ref().map(|after| after.timestamp_utc);
+                self.read(OF_DEVICE, &[&device.as_str(), from, to, &after, &limit]).await?
+            }
+            (Of::Site(site), None) => self.read(OF_SITE, &[site, from, to, &limit]).await?,
+            (Of::Site(site), Some(after)) => {
+                let device = after.device_id.as_str();
+                let at = after.timestamp_utc;
+                self.read(OF_SITE_AFTER, &[site, from, to, &at, &device, &limit]).await?
+            }
+        };
+        rows.iter().map(reading).collect()
+    }
+
+    /// Read; where nothing was ever stored there is nothing.
+    async fn read(
+        &self,
+        sql: &str,
+        parameters: &[&(dyn ToSql + Sync)],
+    ) -> Result<Vec<Row>, SessionError> {
+        match self.client.query(sql, parameters).await {
+            Err(error) if error.code() == Some(&SqlState::UNDEFINED_TABLE) => Ok(Vec::new()),
+            other => Ok(other?),
+        }
+    }
+}
+
+/// Which readings of a group the server says it has inserted: of two of the same name, the first.
+fn fresh(group: &Group, rows: &[Row]) -> Result<Vec<bool>, tokio_postgres::Error> {
+    let mut inserted = HashSet::with_capacity(rows.len());
+    for row in rows {
+        inserted.insert((row.try_get::<_, &str>(0)?, row.try_get::<_, Timestamp>(1)?));
+    }
+    let mut fresh = Vec::with_capacity(group.len());
+    for one in group.readings() {
+        fresh.push(inserted.remove(&(one.device_id.as_str(), one.timestamp_utc)));
+    }
+    Ok(fresh)
+}
+
+/// A row of the statements above.
+fn reading(row: &Row) -> Result<Reading, SessionError> {
+    let object = |column: usize, name| match row.try_get::<_, Value>(column)? {
+        Value::Object(fields) => Ok(fields),
+        Value::Null | Value::Bool(_) | Value::Number(_) | Value::String(_) | Value::Array(_) => {
+            Err(SessionError::Row(name))
+        }
+    };
+    Ok(Reading {
+        device_id: DeviceId::stored(row.try_get(0)?),
+        device_type: row.try_get(1)?,
+        site_id: row.try_get(2)?,
+        timestamp_utc: row.try_get(3)?,
+        metrics: object(4, "metrics is not an object")?,
+        status: object(5, "status is not an object")?,
+    })
 }
 
 /// What a failed insert proves.

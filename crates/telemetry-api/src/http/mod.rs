@@ -6,6 +6,8 @@
 //! | not a batch / a field is wrong / too large | 400 / 422 / 413 |
 //! | not stored, try again | 503, `"outcome": "not-stored"` |
 //! | nobody knows, try again to settle it | 503, `"outcome": "unknown"` |
+//!
+//! A page of readings says where the next one is, as long as there may be one.
 
 use std::sync::Arc;
 use std::time::Instant;
@@ -13,14 +15,15 @@ use std::time::Instant;
 use axum::Router;
 use axum::body::Bytes;
 use axum::extract::rejection::BytesRejection;
-use axum::extract::{DefaultBodyLimit, Path, State};
+use axum::extract::{DefaultBodyLimit, Path, RawQuery, State};
 use axum::http::{StatusCode, header};
 use axum::response::{IntoResponse, Json, Response};
 use axum::routing::{get, post};
 use serde_json::{Value, json};
 
-use crate::backend::{Backend, Latest, Written};
+use crate::backend::{Backend, Latest, Page, Role, Written};
 use crate::reading::{Batch, BatchError, DeviceId};
+use crate::selection::{Of, Selection, SelectionError};
 
 #[cfg(test)]
 mod tests;
@@ -36,8 +39,12 @@ pub(crate) fn router<B: Backend>(backend: Arc<B>) -> Router {
     Router::new()
         .route("/telemetry", post(take_telemetry::<B>))
         .route("/devices/{id}/latest", get(latest::<B>))
+        .route("/devices/{id}/readings", get(of_device::<B>))
+        .route("/sites/{id}/readings", get(of_site::<B>))
         .route("/health", get(health::<B>))
+        .route("/ready", get(ready::<B>))
         .route("/metrics", get(metrics::<B>))
+        .route("/openapi.json", get(openapi))
         .layer(DefaultBodyLimit::max(LARGEST_BODY))
         .with_state(backend)
 }
@@ -95,6 +102,58 @@ async fn latest<B: Backend>(State(backend): State<Arc<B>>, Path(id): Path<String
     }
 }
 
+async fn of_device<B: Backend>(
+    State(backend): State<Arc<B>>,
+    Path(id): Path<String>,
+    RawQuery(query): RawQuery,
+) -> Response {
+    select(&*backend, Of::device(&id), query).await
+}
+
+async fn of_site<B: Backend>(
+    State(backend): State<Arc<B>>,
+    Path(id): Path<String>,
+    RawQuery(query): RawQuery,
+) -> Response {
+    select(&*backend, Of::site(&id), query).await
+}
+
+async fn select<B: Backend>(
+    backend: &B,
+    of: Result<Of, SelectionError>,
+    query: Option<String>,
+) -> Response {
+    let selection = of.and_then(|of| Selection::parse(of, query.as_deref().unwrap_or_default()));
+    let selection = match selection {
+        Ok(selection) => selection,
+        Err(SelectionError { field, problem }) => {
+            return rejected(StatusCode::UNPROCESSABLE_ENTITY, Some(&field), &problem);
+        }
+    };
+    match backend.select(&selection).await {
+        Page::Found { readings, source } => {
+            let next = selection.next(&readings);
+            Json(json!({"source": source, "readings": readings, "next": next})).into_response()
+        }
+        Page::Unavailable { why } => unavailable("unavailable", &why),
+    }
+}
+
+/// Whether requests should be sent here: some node of PostgreSQL answers.
+async fn ready<B: Backend>(State(backend): State<Arc<B>>) -> Response {
+    let health = backend.health().await;
+    let of = |role| health.postgres.iter().any(|node| node.role == role);
+    let (writes, reads) = (of(Role::Writer), of(Role::Writer) || of(Role::Replica));
+    let body = Json(json!({"ready": reads, "writes": writes, "reads": reads}));
+    match reads {
+        true => body.into_response(),
+        false => {
+            let retry = [(header::RETRY_AFTER, RETRY_AFTER)];
+            (StatusCode::SERVICE_UNAVAILABLE, retry, body).into_response()
+        }
+    }
+}
+
 async fn health<B: Backend>(State(backend): State<Arc<B>>) -> Response {
     Json(backend.health().await).into_response()
 }
@@ -102,6 +161,14 @@ async fn health<B: Backend>(State(backend): State<Arc<B>>) -> Response {
 async fn metrics<B: Backend>(State(backend): State<Arc<B>>) -> Response {
     let kind = "application/openmetrics-text; version=1.0.0; charset=utf-8";
     ([(header::CONTENT_TYPE, kind)], backend.metrics().text()).into_response()
+}
+
+/// Written by hand, since the handlers do not know which backend they have; a test compares its paths
+/// with the routes.
+const OPENAPI: &str = include_str!("openapi.json");
+
+async fn openapi() -> Response {
+    ([(header::CONTENT_TYPE, "application/json")], OPENAPI).into_response()
 }
 
 fn rejected(status: StatusCode, field: Option<&str>, problem: &str) -> Response {

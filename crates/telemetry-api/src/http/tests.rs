@@ -10,10 +10,11 @@ use serde_json::{Value, json};
 use tokio::sync::oneshot;
 
 use super::router;
-use crate::backend::{Backend, Health, Latest, Source, Written};
+use crate::backend::{Backend, Health, Latest, Page, Source, Written};
 use crate::listen;
 use crate::metrics::Metrics;
 use crate::reading::{Batch, DeviceId, Reading};
+use crate::selection::{Of, Selection};
 
 struct Fake {
     written: Mutex<Vec<Batch>>,
@@ -37,6 +38,25 @@ impl Backend for Fake {
             None if device.as_str() == "dark" => Latest::Unavailable { why: "dark".to_owned() },
             None => Latest::Absent,
         }
+    }
+
+    async fn select(&self, selection: &Selection) -> Page {
+        let written = self.written.lock().unwrap();
+        let mut readings: Vec<Reading> =
+            written.iter().flat_map(Batch::readings).cloned().collect();
+        readings.retain(|one| match &selection.of {
+            Of::Device(device) => one.device_id == *device,
+            Of::Site(site) => one.site_id == *site,
+        });
+        readings.retain(|one| (selection.from..selection.to).contains(&one.timestamp_utc));
+        readings.sort_by_key(|one| (one.timestamp_utc, one.device_id.clone()));
+        if let Some(after) = &selection.after {
+            readings.retain(|one| {
+                (one.timestamp_utc, &one.device_id) > (after.timestamp_utc, &after.device_id)
+            });
+        }
+        readings.truncate(selection.limit as usize);
+        Page::Found { readings, source: Source::Local }
     }
 
     async fn health(&self) -> Health {
@@ -248,4 +268,85 @@ async fn requests_that_have_begun_are_finished() {
     assert_eq!(request.await.unwrap().unwrap().status(), 201);
     (&mut server.served).await.unwrap();
     assert!(reqwest::get(format!("http://{address}/health")).await.is_err());
+}
+
+#[tokio::test]
+async fn pages_are_followed_to_the_end() {
+    let server = start(Duration::ZERO);
+    let mut sent = Vec::new();
+    for second in 0..7 {
+        let mut reading = with("device_id", json!(format!("d {}/ä", second % 2)));
+        reading["timestamp_utc"] = json!(format!("2026-11-23T10:00:0{}Z", second / 2));
+        sent.push(reading);
+    }
+    assert_eq!(server.post(Value::from(sent.clone()).to_string()).await.0, 201);
+    for (first, expected) in [
+        ("/sites/north/readings?limit=2", 7),
+        ("/devices/d%200%2F%C3%A4/readings?limit=3&from=2026-11-23T10:00:00Z", 4),
+        ("/sites/north/readings?limit=3&from=2026-11-23T10:00:01Z&to=2026-11-23T10:00:03Z", 4),
+        ("/sites/elsewhere/readings", 0),
+    ] {
+        let mut found = Vec::new();
+        let mut next = Some(first.to_owned());
+        while let Some(path) = next {
+            let (status, text) = server.get(&path).await;
+            assert_eq!(status, 200, "{path}: {text}");
+            let page: Value = serde_json::from_str(&text).unwrap();
+            assert_eq!(page["source"], "local");
+            found.extend(page["readings"].as_array().unwrap().clone());
+            next = page["next"].as_str().map(str::to_owned);
+        }
+        assert_eq!(found.len(), expected, "{first}");
+        let mut once = found.clone();
+        once.dedup();
+        assert_eq!(once.len(), found.len(), "{first}: a reading is there twice");
+    }
+}
+
+#[tokio::test]
+async fn a_question_that_cannot_be_answered_names_the_parameter() {
+    let server = start(Duration::ZERO);
+    for (path, field) in [
+        ("/sites/north/readings?limit=0", "limit"),
+        ("/sites/north/readings?limit=1001", "limit"),
+        ("/sites/north/readings?limit=x", "limit"),
+        ("/sites/north/readings?from=yesterday", "from"),
+        ("/sites/north/readings?from=2026-11-23T10:00:01Z&to=2026-11-23T10:00:00Z", "to"),
+        ("/sites/north/readings?after=2026-11-23T10:00:01Z", "after"),
+        ("/sites/north/readings?after=2026-11-23T10:00:01Z&after_device=", "after_device"),
+        ("/devices/a/readings?after_device=b", "after_device"),
+        ("/devices/a/readings?colour=red", "colour"),
+        ("/devices/a/readings?limit=1&limit=2", "limit"),
+        ("/devices/a%00/readings", "device_id"),
+        ("/sites/a%0A/readings", "site_id"),
+    ] {
+        let (status, text) = server.get(path).await;
+        let answer: Value = serde_json::from_str(&text).unwrap();
+        assert_eq!((status, answer["field"].as_str()), (422, Some(field)), "{path}: {text}");
+    }
+}
+
+#[tokio::test]
+async fn the_description_has_every_route() {
+    let server = start(Duration::ZERO);
+    let (status, text) = server.get("/openapi.json").await;
+    assert_eq!(status, 200);
+    let description: Value = serde_json::from_str(&text).unwrap();
+    let mut described: Vec<&str> =
+        description["paths"].as_object().unwrap().keys().map(String::as_str).collect();
+    described.sort_unstable();
+    let mut routes: Vec<&str> = include_str!("mod.rs")
+        .lines()
+        .filter_map(|line| line.trim().strip_prefix(".route(\"")?.split_once('"'))
+        .map(|(path, _)| path)
+        .collect();
+    routes.sort_unstable();
+    assert_eq!(routes, described);
+    let fields = description["components"]["schemas"]["Reading"]["required"].as_array().unwrap();
+    let valid = valid();
+    let mut sent: Vec<&str> = valid.as_object().unwrap().keys().map(String::as_str).collect();
+    sent.sort_unstable();
+    let mut required: Vec<&str> = fields.iter().map(|field| field.as_str().unwrap()).collect();
+    required.sort_unstable();
+    assert_eq!(required, sent);
 }

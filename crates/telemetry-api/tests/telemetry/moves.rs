@@ -6,8 +6,9 @@ use std::time::{Duration, Instant};
 use serde_json::{Value, json};
 use tokio::sync::oneshot;
 
-use crate::servers::{Lab, connect, free_port};
+use crate::servers::{Lab, Server, connect, free_port};
 
+#[derive(Clone)]
 struct Service {
     port: u16,
     client: reqwest::Client,
@@ -83,6 +84,58 @@ fn write_config(lab: &Lab, listen: u16, postgres: [u16; 2], redis: [u16; 2]) -> 
     path
 }
 
+/// And one that the database refuses harms no other. Answers how many were stored.
+async fn many_at_once_share_commits(service: &Service, primary: &Server) -> i64 {
+    const REQUESTS: u32 = 300;
+    let admin = connect(primary, "app").await;
+    let refuse = "ALTER TABLE device_telemetry ADD CONSTRAINT nowhere CHECK (site_id <> 'nowhere')";
+    admin.batch_execute(refuse).await.unwrap();
+    let groups = async || {
+        let url = format!("http://127.0.0.1:{}/metrics", service.port);
+        let text = service.client.get(url).send().await.unwrap().text().await.unwrap();
+        let line = text.lines().find(|line| line.starts_with("telemetry_group_readings_count"));
+        line.unwrap().rsplit(' ').next().unwrap().parse::<u32>().unwrap()
+    };
+    let before = groups().await;
+    // Nobody is done before everybody has asked.
+    admin.batch_execute("BEGIN; LOCK TABLE device_telemetry").await.unwrap();
+    let mut posts = tokio::task::JoinSet::new();
+    for number in 0..REQUESTS {
+        let mut body = reading(&format!("g{number}"), 0, number);
+        let is_refused = number % 50 == 49;
+        body["site_id"] = json!(if is_refused { "nowhere" } else { "together" });
+        let service = service.clone();
+        posts.spawn(async move { (is_refused, service.post(&body).await) });
+    }
+    tokio::time::sleep(Duration::from_millis(300)).await;
+    admin.batch_execute("COMMIT").await.unwrap();
+    let mut stored = 0;
+    while let Some(post) = posts.join_next().await {
+        let (is_refused, (status, answer, _)) = post.unwrap();
+        assert_eq!(status, if is_refused { 422 } else { 201 }, "{answer}");
+        if !is_refused {
+            assert_eq!(answer["new"], 1, "{answer}");
+            stored += 1;
+        }
+    }
+    let commits = groups().await - before;
+    println!("{REQUESTS} requests at once in {commits} groups");
+    assert!(commits < REQUESTS / 2, "few shared a commit");
+    let mut found = 0;
+    let mut next = Some("/sites/together/readings?limit=77".to_owned());
+    while let Some(path) = next {
+        let (status, page) = service.get(&path).await;
+        assert_eq!(status, 200, "{page}");
+        found += page["readings"].as_array().unwrap().len();
+        next = page["next"].as_str().map(str::to_owned);
+    }
+    // The local node is the standby, and it may be a moment behind.
+    assert!((1..=stored as usize).contains(&found), "{found}");
+    let (status, ready) = service.get("/ready").await;
+    assert_eq!((status, &ready["writes"]), (200, &json!(true)), "{ready}");
+    stored
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn service_survives_its_datastores() {
     let lab = Lab::new();
@@ -127,6 +180,8 @@ async fn service_survives_its_datastores() {
     assert_eq!(health["postgres"][0]["role"], "writer", "{health}");
     assert_eq!(health["postgres"][1]["role"], "replica", "{health}");
     assert_eq!(health["cache_reachable"], true);
+
+    let together = many_at_once_share_commits(&service, &primary).await;
 
     // No standby: commits wait. Somebody cancels the wait, and PostgreSQL answers COMMIT.
     standby.crash();
@@ -177,7 +232,7 @@ async fn service_survives_its_datastores() {
     println!("a write across the move: {took:?}, promoted after {:?}", promoted - start);
     let admin = connect(&standby, "app").await;
     let count = "SELECT count(*) FROM device_telemetry";
-    assert_eq!(admin.query_one(count, &[]).await.unwrap().get::<_, i64>(0), 6);
+    assert_eq!(admin.query_one(count, &[]).await.unwrap().get::<_, i64>(0), 6 + together);
     let (_, health) = service.get("/health").await;
     assert_eq!(health["postgres"][0]["role"], "unreachable", "{health}");
     assert_eq!(health["postgres"][1]["role"], "writer", "{health}");

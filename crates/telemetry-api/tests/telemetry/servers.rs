@@ -18,19 +18,17 @@ pub const PASSWORD: &str = "a-secret-of-this-test";
 /// A server process.
 pub struct Server {
     child: Child,
+    /// What ends it at once. Whoever started the tests may have left SIGQUIT ignored; PostgreSQL
+    /// listens to it all the same, and Redis does not.
+    end: Signal,
     /// Where it listens on 127.0.0.1.
     pub port: u16,
 }
 
 impl Server {
-    fn signal(&self, signal: Signal) {
-        let pid = Pid::from_child(&self.child);
-        kill_process(pid, signal).unwrap();
-    }
-
     /// End it at once, without a shutdown checkpoint (PostgreSQL: immediate).
     pub fn crash(&mut self) {
-        self.signal(Signal::QUIT);
+        kill_process(Pid::from_child(&self.child), self.end).unwrap();
         self.child.wait().unwrap();
     }
 }
@@ -38,7 +36,7 @@ impl Server {
 impl Drop for Server {
     fn drop(&mut self) {
         if let Ok(None) = self.child.try_wait() {
-            self.signal(Signal::QUIT);
+            let _ = kill_process(Pid::from_child(&self.child), self.end);
             let _ = self.child.wait();
         }
     }
@@ -119,7 +117,7 @@ impl Lab {
             .stderr(log)
             .spawn()
             .unwrap();
-        let server = Server { child, port };
+        let server = Server { child, end: Signal::QUIT, port };
         let limit = Instant::now() + Duration::from_secs(30);
         while config(&server, "postgres").connect(NoTls).await.is_err() {
             assert!(Instant::now() < limit, "{name} does not start");
@@ -142,7 +140,7 @@ impl Lab {
             .stdout(Stdio::null())
             .spawn()
             .unwrap();
-        Server { child, port }
+        Server { child, end: Signal::KILL, port }
     }
 }
 
