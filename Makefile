@@ -15,7 +15,7 @@ SKIPPED = $(abspath $(TARGET))/skipped
 TEST = TIER0_SKIPPED=$(SKIPPED) $(CARGO) test --locked
 SAY_SKIPPED = if [ -s $(SKIPPED) ]; then echo "$$(wc -l < $(SKIPPED)) SKIPPED:"; cat $(SKIPPED); fi
 
-.PHONY: help setup setup-tests build demo demo-specification test test-long no-failpoints mutants bench lint clean-lab
+.PHONY: help setup setup-tests build demo demo-specification test test-long mutants bench lint clean-lab
 
 help: ## List these commands
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-20s %s\n", $$1, $$2 }' Makefile
@@ -35,33 +35,28 @@ demo: build ## Move a whole data tier there and back under traffic; KEEP=1 leave
 demo-specification: build ## The same traffic moved the specification's way, and what that loses
 	@$(TIER0) lab demo --specification $(KEEP_FLAG)
 
-test: setup-tests lint build no-failpoints mutants ## All tests, against real servers
+# Every build of the tests is of the whole workspace, so that cargo chooses the same features of the
+# libraries each time and compiles them once. Whole stacks are tested with the places at which a test
+# can end a role, and one at a time; such a place must not be in a build that is not for tests.
+test: setup-tests lint mutants ## All tests, against real servers
 	@rm -f $(SKIPPED)
-	@RUST_TEST_THREADS=$(TEST_THREADS) $(TEST) --workspace --exclude tier0
-	@RUST_TEST_THREADS=1 $(TEST) --package tier0 --features failpoints
-	@$(SAY_SKIPPED)
-
-test-long: setup-tests lint build no-failpoints mutants ## The same, and what takes many minutes
-	@rm -f $(SKIPPED)
-	@TIER0_LONG=1 RUST_TEST_THREADS=$(TEST_THREADS) $(TEST) --workspace --exclude tier0
-	@TIER0_LONG=1 RUST_TEST_THREADS=1 $(TEST) --package tier0 --features failpoints
-	@$(SAY_SKIPPED)
-
-# The places at which a test can end a role are not in a build that is not for tests.
-no-failpoints: build
+	@RUST_TEST_THREADS=$(TEST_THREADS) $(TEST) --workspace
 	@if grep -q TIER0_FAILPOINT_FILE $(TIER0); then echo "the build has failpoints" >&2; exit 1; fi
+	@RUST_TEST_THREADS=1 $(TEST) --workspace --features tier0/failpoints --test real_stack
+	@$(SAY_SKIPPED)
 
-# Each guard of the core taken out in turn; somebody must notice. Of the whole workspace only this
-# one test is built with that feature.
-mutants: build ## Take out each safety guard in turn: the simulator must notice
-	@$(CARGO) test --locked --workspace --exclude tier0 --features tier0-core/mutants --test mutants
+test-long: export TIER0_LONG = 1
+test-long: test ## The same, and what takes many minutes
+
+mutants: setup ## Take out each safety guard in turn: the simulator must notice
+	@$(CARGO) test --locked --workspace --features tier0-core/mutants --test mutants
 
 bench: build ## Measure switches under load, failovers and outages; BENCH=--quick or --large
 	@$(TIER0) lab bench $(BENCH)
 
 lint: setup ## Formatting and clippy
 	@$(CARGO) fmt --all --check
-	@$(CARGO) clippy --locked --workspace --all-targets --quiet -- --deny warnings
+	@$(CARGO) clippy --locked --workspace --all-targets --features tier0/failpoints --quiet -- --deny warnings
 
 clean-lab: build ## Take down what a lab left behind
 	@$(TIER0) lab down

@@ -116,6 +116,16 @@ pub enum NodeView {
     Redis(RedisView),
 }
 
+impl NodeView {
+    /// Free bytes on the file system of the data directory, where that is known.
+    pub fn disk_free(&self) -> Option<u64> {
+        match self {
+            NodeView::Postgres(view) => view.disk_free,
+            NodeView::Redis(view) => view.disk_free,
+        }
+    }
+}
+
 /// Whether the server process is there.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]

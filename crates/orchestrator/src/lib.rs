@@ -6,6 +6,7 @@
 mod adopt;
 mod agents;
 mod api;
+mod closing;
 mod driver;
 mod journal;
 mod listen;

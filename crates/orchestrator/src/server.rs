@@ -9,13 +9,13 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, anyhow};
 use tier0_config::{Follower, OrchestratorSettings, Reader, Stack};
 use tier0_core::orchestrator::{Input, Limits, Orchestrator, Settings, first_record};
-use tier0_core::record::{Automatic, DatastoreKind, End, OperationKind, Record};
+use tier0_core::record::{Automatic, DatastoreKind, Record};
 use tier0_core::words::{Lineage, NodeId, Site};
 use tier0_store::{Embedded, OpenError, OperationResult, StoreHandle};
 use tier0_wire::{OperationBody, read_token};
 
 use crate::agents::Agents;
-use crate::api::{self, Access, Shared};
+use crate::api::{self, Access, Begun, Shared};
 use crate::driver::{Driver, wall};
 use crate::listen::listen;
 use crate::metrics::Metrics;
@@ -45,7 +45,7 @@ pub async fn run(
     let store = StoreHandle::start(store).context("start the store")?;
     let driver_name = format!("{site}-{}", uuid::Uuid::now_v7());
     let record = record(&store, &stack, &driver_name).await?;
-    close_unfinished(&store, &record).await;
+    crate::closing::close_unfinished(&store, &record).await;
     let agents = Agents::new(
         stack.agents.iter().map(|agent| (agent.region.clone(), agent.listen)).collect(),
         read_token(&stack.stack.role_token_file).context("read the role token")?,
@@ -75,8 +75,16 @@ pub async fn run(
         limited.limits(core_limits(&stack.limits));
     }));
     let readiness = Kept::start(&driver);
-    let shared =
-        Arc::new(Shared { site: site.clone(), driver, agents, store, readiness, metrics, access });
+    let shared = Arc::new(Shared {
+        site: site.clone(),
+        driver,
+        agents,
+        store,
+        readiness,
+        metrics,
+        access,
+        begun: Begun::default(),
+    });
     serve(&settings, shared, shutdown).await
 }
 
@@ -159,35 +167,6 @@ pub(crate) fn automatic(stack: &Stack) -> Automatic {
     }
 }
 
-/// Operations that an earlier run left without an end, and that the record does not claim, are over:
-/// nobody goes on with them. How the last owner of the stack ended is in the record; what others
-/// left undone the decider begins anew.
-async fn close_unfinished(store: &StoreHandle, record: &Record) {
-    let claimed = record.claim.as_ref().map(|claim| &claim.operation);
-    let operations = store.operations(200, None).await.unwrap_or_default();
-    for mut operation in operations {
-        let open = operation.result == OperationResult::Running;
-        if !open || claimed == Some(&operation.id) {
-            continue;
-        }
-        let finished = record.finished.as_ref().filter(|last| last.operation == operation.id);
-        let closing = Closing::of(finished.map(|last| &last.end), operation.kind);
-        operation.result = closing.result;
-        operation.finished = Some(wall());
-        operation.epoch_after = finished.map(|_| record.epoch);
-        if let Some(report) = operation.report.as_object_mut() {
-            report.insert("success".to_owned(), closing.success.into());
-            report.insert("result".to_owned(), closing.result.word().into());
-            report.insert("error".to_owned(), closing.error.into());
-            report.insert("code".to_owned(), closing.code.into());
-            report.insert("remarks".to_owned(), vec![CLOSED_LATE].into());
-        }
-        if let Err(error) = store.append(operation).await {
-            tracing::error!(%error, "an unfinished operation stays open in the history");
-        }
-    }
-}
-
 /// The newest operation in the history that moved the writer, if one is among the newest few hundred:
 /// each move is followed by a handful of repairs.
 async fn last_move(store: &StoreHandle) -> Option<OperationBody> {
@@ -200,48 +179,6 @@ async fn last_move(store: &StoreHandle) -> Option<OperationBody> {
         ended && operation.kind.moves_writer()
     })?;
     serde_json::from_value(moved.report).ok()
-}
-
-const CLOSED_LATE: &str = "the orchestrator ended before it wrote down this end; the next one did, \
-                           and how long it took is not known";
-
-/// What the history says of an operation whose end nobody wrote there.
-struct Closing {
-    success: bool,
-    result: OperationResult,
-    error: Option<String>,
-    code: Option<String>,
-}
-
-impl Closing {
-    fn of(end: Option<&End>, kind: OperationKind) -> Self {
-        match end {
-            Some(End::Succeeded) => Closing {
-                success: true,
-                result: OperationResult::Succeeded,
-                error: None,
-                code: None,
-            },
-            Some(End::Undone { refusal }) => Closing {
-                success: false,
-                result: match kind.moves_writer() {
-                    true => OperationResult::Aborted,
-                    false => OperationResult::Failed,
-                },
-                error: Some(refusal.sentence.clone()),
-                code: Some(refusal.code.clone()),
-            },
-            None => Closing {
-                success: false,
-                result: OperationResult::Unknown,
-                error: Some(
-                    "the orchestrator ended before this was over, and nothing owned it afterwards"
-                        .to_owned(),
-                ),
-                code: Some("orchestrator-restarted".to_owned()),
-            },
-        }
-    }
 }
 
 fn core_settings(stack: &Stack) -> Settings {

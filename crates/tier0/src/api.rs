@@ -7,7 +7,7 @@ use anyhow::Context;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use tier0_config::Secret;
-use tier0_wire::{Problem, RequestBody};
+use tier0_wire::{OperationBody, Problem, RequestBody};
 
 use crate::cli::Target;
 use crate::exit::{Exit, Failure};
@@ -22,6 +22,15 @@ pub struct Api {
 
 /// How long an operation may take before the client stops waiting; the orchestrator stops first.
 const OPERATION_WITHIN: Duration = Duration::from_secs(130);
+
+/// How often an operation that goes on is looked at.
+const FOLLOW_EVERY: Duration = Duration::from_millis(500);
+
+/// How long the orchestrator may be unheard of, while an operation is followed.
+const SILENT_WITHIN: Duration = Duration::from_secs(60);
+
+/// How the result of an operation that goes on is called.
+const RUNNING: &str = "running";
 
 /// How long anything else may take.
 const READ_WITHIN: Duration = Duration::from_secs(5);
@@ -149,11 +158,43 @@ impl Api {
                 code: Exit::Unknown,
             }
         })?;
-        let is_operation = answer.status().is_success() || answer.status().as_u16() == 500;
-        if !is_operation {
-            return Err(problem(answer).await.into());
+        match answer.status().as_u16() {
+            200..300 | 500 => answer.json().await.context("read the orchestrator's answer"),
+            504 => self.until_over(&answer.text().await.unwrap_or_default()).await,
+            _ => Err(problem(answer).await.into()),
         }
-        answer.json().await.context("read the orchestrator's answer")
+    }
+
+    /// What has not ended when the orchestrator stops waiting is followed to its end; only what
+    /// ended without anybody knowing how stays unknown.
+    async fn until_over(&self, answer: &str) -> anyhow::Result<serde_json::Value> {
+        if let Ok(body) = serde_json::from_str::<OperationBody>(answer)
+            && body.result != RUNNING
+        {
+            return Ok(serde_json::from_str(answer)?);
+        }
+        let id = match serde_json::from_str::<Problem>(answer) {
+            Ok(Problem { operation_id: Some(id), .. }) => id,
+            Ok(_) | Err(_) => {
+                return Err(Failure {
+                    what: format!("it is not known how this ended: {}", answer.trim()),
+                    hint: Some("look at `tier0 status` and `tier0 history`".to_owned()),
+                    code: Exit::Unknown,
+                }
+                .into());
+            }
+        };
+        eprintln!("operation {id} goes on; it is followed to its end (it needs nobody who waits)");
+        let mut heard = std::time::Instant::now();
+        loop {
+            tokio::time::sleep(FOLLOW_EVERY).await;
+            match self.get::<serde_json::Value>(&format!("/operations/{id}")).await {
+                Ok(body) if body["result"] != RUNNING => return Ok(body),
+                Ok(_) => heard = std::time::Instant::now(),
+                Err(error) if heard.elapsed() > SILENT_WITHIN => return Err(error),
+                Err(_) => {}
+            }
+        }
     }
 
     fn unreachable(&self, error: &reqwest::Error) -> Failure {

@@ -2,7 +2,8 @@
 
 use comfy_table::{Cell, ContentArrangement, Table, presets};
 use tier0_wire::{
-    AutomaticStatus, CheckBody, FindingBody, LogLine, OperationBody, PlanBody, StatusBody,
+    AutomaticStatus, CheckBody, FindingBody, LogLine, OperationBody, PlanBody, RebuildPlanBody,
+    StatusBody,
 };
 
 /// A plain table: no frame, so that it can be cut and pasted.
@@ -119,6 +120,30 @@ pub fn plan(body: &PlanBody) {
     print(&table);
     println!();
     check(&body.check);
+}
+
+/// `tier0 rebuild NODE --plan`.
+pub fn plan_of_rebuild(body: &RebuildPlanBody) {
+    let mut table = table(&["STEP", "WHAT"]);
+    for step in &body.steps {
+        table.add_row([&step.step, &step.sentence]);
+    }
+    print(&table);
+    println!();
+    println!("{} is made anew from {}", body.node, body.source);
+    if body.steps.iter().any(|step| step.step == "follow") {
+        println!("its old data directory is kept beside the new one; it joins again by itself");
+    }
+    if let Some(free) = body.disk_free {
+        println!("{} MB are free there", free / 1_000_000);
+    }
+    if let Some(why) = &body.held {
+        println!("the data that was left untouched is released by this: {why}");
+    }
+    match &body.refusal {
+        None => println!("it would begin now"),
+        Some(why) => println!("it would be refused now: {} ({})", why.detail, why.code),
+    }
 }
 
 /// One operation, after it was asked for.

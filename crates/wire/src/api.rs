@@ -295,6 +295,35 @@ pub struct PlanBody {
     pub steps: Vec<PlanStep>,
 }
 
+/// Answer of `GET /rebuild/{node}/plan`.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, ToSchema)]
+pub struct RebuildPlanBody {
+    /// Whose data directory would be made anew.
+    pub node: String,
+    /// The node from which the data comes.
+    pub source: String,
+    /// Why it would be refused now.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub refusal: Option<RefusalBody>,
+    /// Bytes free where the node keeps its data; the old directory stays beside the new one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub disk_free: Option<u64>,
+    /// Why the data directory is left untouched until now, where loss was accepted.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub held: Option<String>,
+    /// The steps in order.
+    pub steps: Vec<PlanStep>,
+}
+
+/// Why something would be refused.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, ToSchema)]
+pub struct RefusalBody {
+    /// Stable code.
+    pub code: String,
+    /// What stands in the way, with its numbers.
+    pub detail: String,
+}
+
 /// One step of a plan.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, ToSchema)]
 pub struct PlanStep {

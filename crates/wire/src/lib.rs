@@ -11,8 +11,8 @@ mod token;
 pub use agent::{CommandAnswer, CommandRequest, ConfirmAnswer, ConfirmRequest, Grant, PollRequest};
 pub use api::{
     AutomaticBody, AutomaticStatus, CheckBody, DatastoreStatus, FindingBody, NearMissBody,
-    NodeStatus, OperationBody, OperationList, PlanBody, PlanStep, Prediction, Problem, RequestBody,
-    StatusBody, StepBody,
+    NodeStatus, OperationBody, OperationList, PlanBody, PlanStep, Prediction, Problem,
+    RebuildPlanBody, RefusalBody, RequestBody, StatusBody, StepBody,
 };
 pub use logs::{LogLine, LogsBody};
 pub use token::{TokenError, read_token, tokens_match};

@@ -31,7 +31,7 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use crate::guard::Guard;
 use crate::observe::MovePolicy;
 use crate::order::Order;
-use crate::record::{ClaimPhase, Record};
+use crate::record::{ClaimPhase, OperationKind, Record};
 use crate::steps::StepKey;
 use crate::words::{
     DatastoreName, Heard, Moment, NodeId, OperationId, Region, Revision, Stamp, StepNumber,
@@ -190,7 +190,7 @@ impl Orchestrator {
     }
 
     /// Whether this run may act: it is the record's driver, and nothing is frozen.
-    fn is_driving(&self) -> bool {
+    pub fn is_driving(&self) -> bool {
         self.frozen.is_none()
             && self.record.as_ref().is_some_and(|record| record.driver == self.driver)
     }
@@ -457,14 +457,18 @@ impl Orchestrator {
 
     /// What `--plan` prints: every step in order, with what it would order.
     pub fn plan_of_move(&self) -> Vec<(StepKey, &'static str)> {
-        activity::plan(&self.settings.shape, crate::record::OperationKind::Switchover, None)
-            .into_iter()
-            .map(|key| {
-                let sentence = crate::steps::row(key.step).sentence;
-                (key, sentence)
-            })
-            .collect()
+        sentences(activity::plan(&self.settings.shape, OperationKind::Switchover, None))
     }
+
+    /// The same for a node whose data directory is made anew.
+    pub fn plan_of_rebuild(&self, node: &NodeId) -> Vec<(StepKey, &'static str)> {
+        sentences(activity::plan(&self.settings.shape, OperationKind::Rebuild, Some(node)))
+    }
+}
+
+fn sentences(keys: Vec<StepKey>) -> Vec<(StepKey, &'static str)> {
+    let sentence = |key: &StepKey| crate::steps::row(key.step).sentence;
+    keys.into_iter().map(|key| (key.clone(), sentence(&key))).collect()
 }
 
 /// What beginning a step comes to.

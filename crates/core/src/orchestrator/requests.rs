@@ -37,7 +37,7 @@ pub(super) const FENCED: u64 = 99;
 
 impl Orchestrator {
     pub(super) fn asked(&mut self, now: &Now, request: Request, out: &mut Vec<Effect>) {
-        match self.accept(now, &request) {
+        match self.accept(now, &request.what) {
             Ok((kind, node, consent)) => {
                 let target = match &request.what {
                     Asked::Move { target, .. } => target.clone(),
@@ -66,7 +66,7 @@ impl Orchestrator {
     fn accept(
         &self,
         now: &Now,
-        request: &Request,
+        what: &Asked,
     ) -> Result<(OperationKind, Option<NodeId>, Consent), Refusal> {
         if let Some(why) = &self.frozen {
             return Err(Refusal::new("frozen", why.clone()));
@@ -77,7 +77,7 @@ impl Orchestrator {
         if record.driver != self.driver {
             return Err(Refusal::new("not-driving", "this orchestrator does not act yet"));
         }
-        match &request.what {
+        match what {
             Asked::Move { target, consent } => {
                 if !self.settings.shape.regions.contains(target) {
                     let known: Vec<&str> =
@@ -134,6 +134,11 @@ impl Orchestrator {
                 Ok((OperationKind::Leave, Some(node), Consent::None))
             }
         }
+    }
+
+    /// Why a rebuild of this node would be refused, if it were asked for now.
+    pub fn refusal_of_rebuild(&self, now: &Now, node: &NodeId) -> Option<Refusal> {
+        self.accept(now, &Asked::Rebuild { node: node.clone() }).err()
     }
 
     /// What the record is to say of automatic moves. What was set for a while gives way to what

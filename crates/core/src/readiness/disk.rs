@@ -8,11 +8,7 @@ use super::{Finding, Level, Question};
 pub fn check(question: &Question, name: &DatastoreName) -> Finding {
     let node = question.new_node(name);
     let least = question.settings.limits.disk_free_least;
-    let free = match question.view(&node) {
-        Some(NodeView::Postgres(view)) => view.disk_free,
-        Some(NodeView::Redis(view)) => view.disk_free,
-        None => None,
-    };
+    let free = question.view(&node).and_then(NodeView::disk_free);
     let megabytes = |bytes: u64| bytes / 1_000_000;
     match free {
         None => Finding::new(

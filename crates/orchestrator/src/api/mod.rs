@@ -21,6 +21,7 @@ use crate::metrics::Metrics;
 use crate::readiness::Kept;
 
 pub use access::Access;
+pub use operate::Begun;
 
 /// What the handlers share.
 pub struct Shared {
@@ -38,6 +39,8 @@ pub struct Shared {
     pub metrics: Arc<Metrics>,
     /// Who may do what.
     pub access: Access,
+    /// What was begun at somebody's request.
+    pub begun: Begun,
 }
 
 /// Longest request body, in bytes: nothing that is asked here needs more.
@@ -51,6 +54,7 @@ pub fn router(shared: Arc<Shared>) -> Router {
         .route("/operations/{id}", get(read::operation))
         .route("/readiness", get(read::readiness))
         .route("/plan/{region}", get(read::plan))
+        .route("/rebuild/{node}/plan", get(read::plan_of_rebuild))
         .route("/metrics", get(read::metrics))
         .route("/logs", get(logs::logs))
         .route_layer(axum::middleware::from_fn_with_state(Arc::clone(&shared), access::may_read));
@@ -85,6 +89,7 @@ pub fn router(shared: Arc<Shared>) -> Router {
         read::operation,
         read::readiness,
         read::plan,
+        read::plan_of_rebuild,
         read::metrics,
         logs::logs,
         read::health,

@@ -1,6 +1,7 @@
 //! What changes something.
 
-use std::sync::Arc;
+use std::collections::BTreeSet;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use axum::Json;
@@ -9,9 +10,10 @@ use axum::extract::rejection::BytesRejection;
 use axum::extract::{Path, State};
 use axum::http::{HeaderMap, StatusCode};
 use axum::response::{IntoResponse, Response};
-use tier0_core::orchestrator::{Asked, Consent, Request};
+use tier0_core::orchestrator::{Asked, Consent, Now, Orchestrator, Request};
 use tier0_core::order::Refusal;
 use tier0_core::words::{DatastoreName, NodeId, OperationId, Region};
+use tier0_failpoint::reached;
 use tier0_wire::{AutomaticBody, OperationBody, Problem, RequestBody};
 
 use super::Shared;
@@ -246,9 +248,15 @@ async fn run(
     body: RequestBody,
     what: Asked,
 ) -> Result<Response, Refused> {
-    let id = fresh_id();
-    if let Some(earlier) = same_key(&shared, &headers, &what, &id).await? {
-        return known(&shared, earlier).await;
+    let fresh = fresh_id();
+    let earlier = same_key(&shared, &headers, &what, &fresh).await?;
+    reached("orchestrator.noted", "key").await;
+    let id = earlier.clone().unwrap_or(fresh);
+    // An orchestrator may have ended between noting a key and beginning what it was noted for: then
+    // nothing has begun, and it begins now, under the id that the key has.
+    let kept = earlier.is_some() && is_kept(&shared, &id).await?;
+    if kept || !shared.begun.first(&id) {
+        return known(&shared, id).await;
     }
     let wait = body.wait_seconds.map(|seconds| Duration::from_secs(seconds.into()));
     let request = Request {
@@ -257,6 +265,7 @@ async fn run(
         by: body.requested_by.filter(|by| !by.is_empty()).unwrap_or_else(|| "api".to_owned()),
         reason: body.reason,
     };
+    until_driving(&shared).await;
     // The operation goes on whether or not the caller stays to hear of it.
     let asking = tokio::spawn({
         let driver = shared.driver.clone();
@@ -310,6 +319,54 @@ async fn same_key(
     shared.store.remember_key(key, id.clone(), wall()).await.map_err(|error| {
         Refused::new(StatusCode::SERVICE_UNAVAILABLE, "store-unavailable", error.to_string())
     })
+}
+
+/// An orchestrator that was just started acts as soon as an agent has said what it has heard. What is
+/// asked of it before that is not refused for it.
+async fn until_driving(shared: &Shared) {
+    let began = std::time::Instant::now();
+    while began.elapsed() < DRIVES_WITHIN {
+        let settled = |core: &Orchestrator, _: &Now| core.is_driving() || core.frozen().is_some();
+        if shared.driver.look(settled).await != Some(false) {
+            return;
+        }
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+}
+
+/// How long that is waited for.
+const DRIVES_WITHIN: Duration = Duration::from_secs(2);
+
+/// Whether the record, the history or the loop knows this operation.
+async fn is_kept(shared: &Shared, id: &OperationId) -> Result<bool, Refused> {
+    let asked = id.clone();
+    let knows = shared.driver.look(move |core, _| {
+        let of_record = core.record().is_some_and(|record| {
+            let claimed = record.claim.as_ref().map(|claim| &claim.operation);
+            let finished = record.finished.as_ref().map(|last| &last.operation);
+            claimed == Some(&asked) || finished == Some(&asked)
+        });
+        of_record || core.activities().any(|activity| activity.id == asked)
+    });
+    if knows.await.ok_or_else(Refused::not_ready)? {
+        return Ok(true);
+    }
+    let found = shared.store.operation(id.clone()).await.map_err(|error| {
+        Refused::new(StatusCode::SERVICE_UNAVAILABLE, "store-unavailable", error.to_string())
+    })?;
+    Ok(found.is_some())
+}
+
+/// What this process has begun at somebody's request. It is kept until the process ends: an id
+/// comes from a request with the right to operate, and takes a hundred bytes.
+#[derive(Default)]
+pub struct Begun(Mutex<BTreeSet<OperationId>>);
+
+impl Begun {
+    /// Whether nobody has begun this before; from now on somebody has.
+    fn first(&self, id: &OperationId) -> bool {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).insert(id.clone())
+    }
 }
 
 /// Answer for an operation that an earlier request began: wait for its end if it still runs.

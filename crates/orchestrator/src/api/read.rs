@@ -7,11 +7,13 @@ use axum::extract::{Path, Query, State};
 use axum::http::{StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use serde::Deserialize;
+use tier0_core::observe::NodeView;
 use tier0_core::orchestrator::{Now, Orchestrator};
-use tier0_core::steps::row;
-use tier0_core::words::{OperationId, Region};
+use tier0_core::steps::{StepKey, row};
+use tier0_core::words::{NodeId, OperationId, Region};
 use tier0_wire::{
-    CheckBody, OperationBody, OperationList, PlanBody, PlanStep, Problem, StatusBody,
+    CheckBody, OperationBody, OperationList, PlanBody, PlanStep, Problem, RebuildPlanBody,
+    RefusalBody, StatusBody,
 };
 use utoipa::IntoParams;
 
@@ -166,22 +168,57 @@ pub async fn plan(
 ) -> Result<Json<PlanBody>, Refused> {
     let target = region(&name)?;
     let check = checked(&shared, Some(target)).await?;
-    let steps = shared
-        .driver
-        .look(|core, _| {
-            core.plan_of_move()
-                .into_iter()
-                .map(|(key, sentence)| PlanStep {
-                    step: key.step.id().to_owned(),
-                    datastore: key.datastore.map(|name| name.to_string()),
-                    sentence: sentence.to_owned(),
-                    after: row(key.step).after.iter().map(|step| step.id().to_owned()).collect(),
-                })
-                .collect()
-        })
-        .await
-        .ok_or_else(Refused::not_ready)?;
+    let steps = shared.driver.look(|core, _| steps(core.plan_of_move())).await;
+    let steps = steps.ok_or_else(Refused::not_ready)?;
     Ok(Json(PlanBody { target_region: check.target_region.clone(), check, steps }))
+}
+
+fn steps(plan: Vec<(StepKey, &'static str)>) -> Vec<PlanStep> {
+    let step = |(key, sentence): (StepKey, &str)| PlanStep {
+        step: key.step.id().to_owned(),
+        datastore: key.datastore.map(|name| name.to_string()),
+        sentence: sentence.to_owned(),
+        after: row(key.step).after.iter().map(|step| step.id().to_owned()).collect(),
+    };
+    plan.into_iter().map(step).collect()
+}
+
+/// What a rebuild of a node would do, and whether it would be refused, without doing it.
+#[utoipa::path(
+    get, path = "/rebuild/{node}/plan", tag = "read",
+    params(("node" = String, Path, description = "datastore.region")),
+    responses(
+        (status = 200, description = "The steps in order", body = RebuildPlanBody),
+        (status = 401, description = "Reading needs a token here", body = Problem),
+        (status = 404, description = "There is no such node", body = Problem),
+        (status = 503, description = "The record has not been read yet", body = Problem)
+    )
+)]
+pub async fn plan_of_rebuild(
+    State(shared): State<Arc<Shared>>,
+    Path(name): Path<String>,
+) -> Result<Json<RebuildPlanBody>, Refused> {
+    let node: NodeId = name
+        .parse()
+        .map_err(|error| Refused::new(StatusCode::NOT_FOUND, "unknown-node", format!("{error}")))?;
+    let looked = shared.driver.look(move |core, now| {
+        let record = core.record().ok_or_else(Refused::not_ready)?;
+        let refusal = core.refusal_of_rebuild(now, &node);
+        if let Some(refusal) = refusal.as_ref().filter(|refusal| refusal.code == "unknown-node") {
+            let detail = refusal.sentence.clone();
+            return Err(Refused::new(StatusCode::NOT_FOUND, "unknown-node", detail));
+        }
+        Ok(Json(RebuildPlanBody {
+            source: NodeId::new(node.datastore().clone(), record.writer.clone()).to_string(),
+            refusal: refusal
+                .map(|refusal| RefusalBody { code: refusal.code, detail: refusal.sentence }),
+            disk_free: core.seen().view(&node).and_then(NodeView::disk_free),
+            held: record.held.get(&node).cloned(),
+            steps: steps(core.plan_of_rebuild(&node)),
+            node: node.to_string(),
+        }))
+    });
+    looked.await.unwrap_or_else(|| Err(Refused::not_ready()))
 }
 
 fn region(name: &str) -> Result<Region, Refused> {

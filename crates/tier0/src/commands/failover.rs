@@ -50,7 +50,11 @@ pub fn ended(answer: serde_json::Value, json: bool) -> anyhow::Result<ExitCode> 
     } else {
         render::operation(&body);
     }
-    Ok(if body.success { ExitCode::SUCCESS } else { Exit::Failed.into() })
+    Ok(match (body.success, body.result.as_str()) {
+        (true, _) => ExitCode::SUCCESS,
+        (false, "unknown") => Exit::Unknown.into(),
+        (false, _) => Exit::Failed.into(),
+    })
 }
 
 /// Who asks, for the history.

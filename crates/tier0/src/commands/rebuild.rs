@@ -4,26 +4,28 @@ use std::process::ExitCode;
 use std::time::Duration;
 
 use tier0_core::words::NodeId;
-use tier0_wire::{NodeStatus, RequestBody, StatusBody};
+use tier0_wire::{NodeStatus, RebuildPlanBody, RequestBody, StatusBody};
 
 use crate::api::Api;
 use crate::cli::RebuildArgs;
+use crate::exit::Exit;
+use crate::render;
 
 pub async fn run(args: &RebuildArgs) -> anyhow::Result<ExitCode> {
+    let api = Api::find(&args.read.target)?;
     if args.plan {
-        println!("record-leave  {} leaves the takeover set; the datastore is exposed", args.node);
-        println!("leave         commits wait for nobody any more");
-        println!("follow        the old data directory is set aside, a base backup is taken,");
-        println!("              the node starts and streams");
-        println!("join          it joins the takeover set again by itself");
-        return Ok(ExitCode::SUCCESS);
+        let body: RebuildPlanBody = api.get(&format!("/rebuild/{}/plan", args.node)).await?;
+        match args.read.json {
+            true => super::print_json(&body)?,
+            false => render::plan_of_rebuild(&body),
+        }
+        return Ok(body.refusal.map_or(ExitCode::SUCCESS, |_| Exit::Refused.into()));
     }
     let body = RequestBody {
         reason: args.reason.clone(),
         requested_by: super::failover::who(),
         ..RequestBody::default()
     };
-    let api = Api::find(&args.read.target)?;
     let path = format!("/rebuild/{}", args.node);
     let answer = tokio::select! {
         answer = api.post(&path, &body, None) => answer?,

@@ -113,6 +113,16 @@ async fn reading_is_open_on_loopback() {
     let plan = api.get("/plan/region2").await;
     let steps = plan.body["steps"].as_array().unwrap();
     assert!(steps.iter().any(|step| step["step"] == "promote"), "{plan:?}");
+    let plan = api.get("/rebuild/main.region2/plan").await;
+    assert_eq!(plan.body["source"], "main.region1", "{plan:?}");
+    assert!(plan.body["refusal"].is_null(), "{plan:?}");
+    assert!(plan.body["disk_free"].as_u64().is_some_and(|free| free > 0), "{plan:?}");
+    let names: Vec<&Value> =
+        plan.body["steps"].as_array().unwrap().iter().map(|step| &step["step"]).collect();
+    assert_eq!(names, ["record-leave", "leave", "follow"]);
+    let plan = api.get("/rebuild/main.region1/plan").await;
+    assert_eq!(plan.body["refusal"]["code"], "is-writer", "{plan:?}");
+    api.get("/rebuild/main.region9/plan").await.refuses(404, "unknown-node");
     api.get("/readiness?target=region9").await.refuses(404, "unknown-region");
     api.get("/plan/region9").await.refuses(404, "unknown-region");
 }

@@ -204,6 +204,7 @@ async fn observed_the_writer_is_started_where_it_is_and_a_near_miss_is_recorded(
     })
     .await
     .unwrap();
+    run.goes_on().await;
     whole_again(&stack, "region1").await;
     run.lost_nothing(&LOSSLESS).await;
     set(&stack, "off").await;

@@ -1,8 +1,10 @@
 //! Whole stacks of real servers: what the product promises, shown on them.
 //!
 //! One stack is used by all scenarios that can share one ([`stack::shared`]); the others bring up
-//! their own. Run one group by its name: `cargo test -p tier0 --test real_stack refusals`.
-//! `TIER0_LONG=1` runs what takes longer than a few minutes together.
+//! their own. Run one group by its name:
+//! `cargo test -p tier0 --features failpoints --test real_stack refusals`. The binary has the places at
+//! which a test can end a role (`tier0-failpoint`). `TIER0_LONG=1` runs what takes longer than a few
+//! minutes together.
 
 #![allow(clippy::unwrap_used)]
 

@@ -65,6 +65,22 @@ async fn a_full_disk_is_full_and_has_room_again(stack: &Stack) {
     break_it(stack, "cache.region2", Fault::DiskFull).await;
     assert_eq!(room(), 0);
     assert_eq!(broken(&stack.state()).unwrap(), ["cache.region2: its disk is full"]);
+    // Nothing is moved to a region that has no room, and the number is said.
+    let api = stack.api();
+    let detail = until(RECOVERY, async || {
+        let ready = api.read("/readiness?target=region2").await?;
+        match ready.body["ready"] == false && ready.text.contains("disk-full") {
+            true => Ok(api.failover("region2").await),
+            false => Err(ready.text),
+        }
+    })
+    .await
+    .map(|answer| {
+        answer.refuses(409, "disk-full");
+        answer.body["detail"].as_str().unwrap().to_owned()
+    })
+    .unwrap();
+    assert!(detail.contains("cache.region2 has 0 MB free"), "{detail}");
     mend(stack).await;
     assert!(room() > before / 2, "{}", room());
 }

@@ -48,6 +48,8 @@ const fn sentinel(name: &'static str, specified: &'static str, is: Is) -> Line {
     Line { at: At::Sentinel, name, specified, is }
 }
 
+const TAKEN: &str = "a server that has the port on every address of the machine keeps it";
+
 const PLACE: &str = "each node of a lab has its own address on one machine";
 
 const TABLE: &[Line] = &[
@@ -73,7 +75,11 @@ const TABLE: &[Line] = &[
         "*",
         Is::Fits { writer: is_loopback, other: is_loopback, why: PLACE },
     ),
-    postgres("port", "5432", Is::Specified),
+    postgres(
+        "port",
+        "5432",
+        Is::Fits { writer: is_5432_where_free, other: is_5432_where_free, why: TAKEN },
+    ),
     postgres("hot_standby", "on", Is::Specified),
     postgres("hot_standby_feedback", "on", Is::Specified),
     postgres("max_standby_streaming_delay", "30s", Is::Specified),
@@ -132,7 +138,11 @@ const TABLE: &[Line] = &[
         Is::Instead("noeviction", "an acknowledged write that is evicted is lost"),
     ),
     in_redis("bind", "0.0.0.0", Is::Fits { writer: is_loopback, other: is_loopback, why: PLACE }),
-    in_redis("port", "6379", Is::Specified),
+    in_redis(
+        "port",
+        "6379",
+        Is::Fits { writer: is_6379_where_free, other: is_6379_where_free, why: TAKEN },
+    ),
     in_redis("protected-mode", "yes", Is::Specified),
     in_redis(
         "requirepass",
@@ -161,6 +171,19 @@ const TABLE: &[Line] = &[
 
 fn is_loopback(value: &str) -> bool {
     value.starts_with("127.")
+}
+
+fn is_5432_where_free(value: &str) -> bool {
+    value == "5432" || is_taken_everywhere(5432)
+}
+
+fn is_6379_where_free(value: &str) -> bool {
+    value == "6379" || is_taken_everywhere(6379)
+}
+
+/// No lab has this address: only a server on every address is in the way there.
+fn is_taken_everywhere(port: u16) -> bool {
+    std::net::TcpListener::bind(("127.77.77.77", port)).is_err()
 }
 
 fn is_made_up(value: &str) -> bool {

@@ -307,7 +307,6 @@ async fn a_region_that_comes_back_is_seen_to_be_no_second_writer() {
     api.protected(RECOVERY).await.unwrap();
 }
 
-#[cfg(feature = "failpoints")]
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_promotion_that_fails_says_where_and_goes_on_when_it_can() {
     let stack = shared().await;

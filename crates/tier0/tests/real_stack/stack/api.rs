@@ -141,12 +141,16 @@ impl Api {
         self.post(&format!("/failover/{region}"), Ask::default()).await
     }
 
+    /// GET with a token, which reading needs from another network namespace.
+    pub async fn read(&self, path: &str) -> Result<Answer, String> {
+        let request = self.client.get(format!("{}{path}", self.base));
+        let request = request.bearer_auth(self.operate.expose());
+        self.send(request.timeout(Duration::from_secs(5))).await
+    }
+
     /// `GET /status`, an error while nobody answers.
     pub async fn status(&self) -> Result<Value, String> {
-        // From another network namespace reading needs a token.
-        let request = self.client.get(format!("{}/status", self.base));
-        let request = request.bearer_auth(self.operate.expose());
-        let answer = self.send(request.timeout(Duration::from_secs(5))).await?;
+        let answer = self.read("/status").await?;
         if answer.status == 200 { Ok(answer.body) } else { Err(answer.text) }
     }
 

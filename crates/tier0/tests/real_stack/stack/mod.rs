@@ -147,7 +147,9 @@ impl Stack {
     /// The ends of its logs, for a scenario that failed.
     fn print_logs(&self) {
         let logs = self.directory.join("logs");
-        let kept = PathBuf::from(format!("/tmp/tier0-test-failed-{}", self.instance));
+        // Another scenario of the same run may fail too.
+        let now = std::time::UNIX_EPOCH.elapsed().unwrap_or_default().as_secs();
+        let kept = PathBuf::from(format!("/tmp/tier0-test-failed-{}-{now}", self.instance));
         let _ = std::fs::create_dir_all(&kept);
         for entry in std::fs::read_dir(logs).into_iter().flatten().flatten() {
             let _ = std::fs::copy(entry.path(), kept.join(entry.file_name()));
