@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use tier0_core::agent::{Judgement, Obeyed, hear, heard_in, judge};
+use tier0_core::lease::{Boot, Lease, Reliance, Standing};
 use tier0_core::observe::{AgentReport, Knock, Reach};
 use tier0_core::order::{Command, Order, Outcome, Refusal};
 use tier0_core::words::{Heard, NodeId, Region};
@@ -13,8 +14,8 @@ use tier0_knock::Kept as Knocks;
 use tier0_wire::{CommandAnswer, ConfirmAnswer, ConfirmRequest, PollRequest};
 use tokio::sync::{Mutex, watch};
 
+use crate::boot;
 use crate::host::Host;
-use crate::lease::{Boot, Lease, Standing};
 use crate::node::{Node, Waited};
 use crate::state::{Kept, State, StateError};
 
@@ -35,8 +36,7 @@ pub struct Desk {
     refusing: watch::Sender<Option<String>>,
     peers: watch::Sender<BTreeMap<NodeId, Knocks>>,
     lease: std::sync::Mutex<Lease>,
-    /// Until when a peer may rely on this agent promoting nobody.
-    relied_on_until: std::sync::Mutex<Option<Instant>>,
+    reliance: std::sync::Mutex<Reliance>,
 }
 
 impl Desk {
@@ -61,8 +61,8 @@ impl Desk {
             hearing: watch::Sender::new(None),
             refusing: watch::Sender::new(None),
             peers: watch::Sender::new(BTreeMap::new()),
-            lease: std::sync::Mutex::new(Lease::new(lease, Boot::now())),
-            relied_on_until: std::sync::Mutex::new(None),
+            lease: std::sync::Mutex::new(Lease::new(lease, boot::now())),
+            reliance: std::sync::Mutex::default(),
         }
     }
 
@@ -143,7 +143,7 @@ impl Desk {
     /// How this region stands, and how long a lease lasts.
     pub fn standing(&self) -> (Standing, Duration) {
         let lease = lock(&self.lease);
-        (lease.standing(&self.region, Boot::now()), lease.length())
+        (lease.standing(&self.region, boot::now()), lease.length())
     }
 
     /// The newest record heard of.
@@ -171,31 +171,14 @@ impl Desk {
     pub async fn confirm(&self, request: &ConfirmRequest) -> ConfirmAnswer {
         // No command is judged meanwhile.
         let state = self.state.lock().await;
-        let heard = state.kept().heard.as_ref();
-        let confirmed = heard
-            .is_some_and(|heard| heard.lineage == request.lineage && heard.epoch == request.epoch);
-        if confirmed {
-            let until = Instant::now() + Duration::from_millis(request.lease_ms);
-            let mut relied_on = lock(&self.relied_on_until);
-            *relied_on = Some(relied_on.map_or(until, |before| before.max(until)));
-        }
+        let confirmed = lock(&self.reliance).confirm(
+            state.kept().heard.as_ref(),
+            &request.lineage,
+            request.epoch,
+            Duration::from_millis(request.lease_ms),
+            boot::now(),
+        );
         ConfirmAnswer { confirmed }
-    }
-
-    /// How long a command must wait for a peer that relies on this agent.
-    fn delay(&self, command: &Command) -> Duration {
-        match &command.order {
-            // A primary that was stopped relies on nothing any more.
-            Order::PostgresPromote { stopped_at: Some(_), .. } => Duration::ZERO,
-            Order::PostgresPromote { .. }
-            | Order::RedisPromote { .. }
-            | Order::RedisSentinelFailover => {
-                let until = *lock(&self.relied_on_until);
-                until
-                    .map_or(Duration::ZERO, |until| until.saturating_duration_since(Instant::now()))
-            }
-            _ => Duration::ZERO,
-        }
     }
 
     /// Everything this agent knows.
@@ -216,7 +199,7 @@ impl Desk {
             region: self.region.clone(),
             run: self.run.clone(),
             sequence: *self.sequence.borrow(),
-            stamp_us: Boot::now().stamp(),
+            stamp_us: boot::now().stamp(),
             heard: kept.heard,
             nodes,
             peers: self.reaches(),
@@ -327,7 +310,7 @@ impl Desk {
         if matches!(command.order, Order::PostgresJoinBegin { .. }) {
             lock(&self.lease).joined();
         }
-        let delay = self.delay(&command);
+        let delay = lock(&self.reliance).delay(&command, boot::now());
         node.begin(command, delay, performed, kept);
         self.changed();
     }

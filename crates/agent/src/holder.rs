@@ -11,11 +11,12 @@ use std::time::Duration;
 
 use anyhow::Context;
 use tier0_config::Secret;
+use tier0_core::lease::{Holding, Server, Standing, holding};
 use tier0_core::words::{Heard, Region};
 use tier0_wire::{ConfirmAnswer, ConfirmRequest, PROTOCOL};
 
+use crate::boot;
 use crate::desk::Desk;
-use crate::lease::{Boot, Standing};
 use crate::node::Node;
 
 /// How often the standing is looked at.
@@ -80,7 +81,7 @@ pub async fn keep_asking(desk: Arc<Desk>, peers: Peers) {
             continue;
         }
         let Some(heard) = desk.heard() else { continue };
-        let asked = Boot::now();
+        let asked = boot::now();
         if peers.confirm(&heard, length).await {
             desk.confirmed(&heard, asked);
         } else {
@@ -107,15 +108,22 @@ fn marker(directory: &Path, node: &Node) -> PathBuf {
 }
 
 fn settle(node: &Node, standing: Standing, marker: &Path) -> std::io::Result<()> {
-    let held = marker.exists();
-    match standing {
-        Standing::Holds | Standing::Ending if held => {
+    let server = if marker.exists() {
+        Server::Held
+    } else if node.is_writing() && node.is_idle() {
+        Server::Writes
+    } else {
+        Server::Other
+    };
+    match holding(standing, server) {
+        Holding::Leave => {}
+        Holding::Release => {
             node.release()?;
             tracing::warn!(node = %node.id, "the lease is back: the server goes on");
             std::fs::remove_file(marker)?;
             node.look_now();
         }
-        Standing::Over if !held && node.is_writing() && node.is_idle() => {
+        Holding::Hold => {
             // The file first: whoever comes after must know.
             std::fs::write(marker, b"")?;
             node.hold()?;
@@ -125,13 +133,12 @@ fn settle(node: &Node, standing: Standing, marker: &Path) -> std::io::Result<()>
                  the server is held"
             );
         }
-        Standing::Lost if held => {
+        Holding::End => {
             node.end_held()?;
             tracing::warn!(node = %node.id, "another region is the writer: the held server is ended");
             std::fs::remove_file(marker)?;
             node.look_now();
         }
-        Standing::Holds | Standing::Ending | Standing::Over | Standing::Lost => {}
     }
     Ok(())
 }

@@ -7,10 +7,10 @@
 //! Not here: how a server is stopped, promoted or rewound (the adapters), and when (the core).
 
 mod adapter;
+mod boot;
 mod desk;
 mod holder;
 mod host;
-mod lease;
 mod listen;
 mod node;
 mod server;

@@ -9,6 +9,7 @@
 
 pub mod agent;
 pub mod guard;
+pub mod lease;
 pub mod observe;
 pub mod orchestrator;
 pub mod order;

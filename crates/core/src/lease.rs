@@ -1,5 +1,7 @@
-//! The lease of a writer's region: for how long this agent may take it that nobody else is the
-//! writer (L1, L2, L4). Pure: the time is handed in.
+//! Leases as an agent judges them: for how long it may take it that nobody else is the writer, what
+//! becomes of its servers when it may not, and what it owes to a peer that relies on it (L1, L2, L4).
+//! Pure: the time is handed in. Who grants, and when the old side's lease is over, is in
+//! `orchestrator/leases.rs`.
 //!
 //! A grant echoes this agent's own stamp, so that it counts from when the stamp was made, however
 //! late it comes. A peer's confirmation counts from when it was asked for. Without an orchestrator
@@ -7,20 +9,14 @@
 
 use std::time::Duration;
 
-use tier0_core::words::Region;
+use crate::order::{Command, Order};
+use crate::words::{Epoch, Heard, Lineage, Region};
 
 /// Time since the machine booted, which goes on while it is suspended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Boot(pub Duration);
 
 impl Boot {
-    /// Now, by the kernel's clock.
-    pub fn now() -> Boot {
-        let now = rustix::time::clock_gettime(rustix::time::ClockId::Boottime);
-        let seconds = u64::try_from(now.tv_sec).unwrap_or(0);
-        let nanos = u32::try_from(now.tv_nsec).unwrap_or(0);
-        Boot(Duration::new(seconds, nanos))
-    }
 
     /// A stamp that was sent out and came back.
     pub fn from_stamp(micros: u64) -> Boot {
@@ -101,6 +97,82 @@ impl Lease {
             Standing::Ending
         } else {
             Standing::Over
+        }
+    }
+}
+
+/// A server, as far as leases go.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Server {
+    /// It takes writes, and no command is under way.
+    Writes,
+    /// It is held.
+    Held,
+    /// Neither: it is left to what is under way, or there is nothing to hold.
+    Other,
+}
+
+/// What becomes of a server.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Holding {
+    /// Nothing.
+    Leave,
+    /// No byte comes out of it, nor in.
+    Hold,
+    /// It goes on where it was.
+    Release,
+    /// It is ended where it is: what clients sent meanwhile would be obeyed first.
+    End,
+}
+
+/// What becomes of a server of this region, as the region stands (L2).
+pub fn holding(standing: Standing, server: Server) -> Holding {
+    match (standing, server) {
+        (Standing::Holds | Standing::Ending, Server::Held) => Holding::Release,
+        (Standing::Over, Server::Writes) => Holding::Hold,
+        (Standing::Lost, Server::Held) => Holding::End,
+        (
+            Standing::Holds | Standing::Ending | Standing::Over | Standing::Lost,
+            Server::Writes | Server::Held | Server::Other,
+        ) => Holding::Leave,
+    }
+}
+
+/// Until when a peer may rely on this agent promoting nobody (L4).
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Reliance {
+    until: Option<Boot>,
+}
+
+impl Reliance {
+    /// A peer asks whether anybody else is the writer, in the epoch that it has heard of; whether it
+    /// is told that nobody is, and may rely on that.
+    pub fn confirm(
+        &mut self,
+        heard: Option<&Heard>,
+        lineage: &Lineage,
+        epoch: Epoch,
+        length: Duration,
+        now: Boot,
+    ) -> bool {
+        let same = heard.is_some_and(|heard| heard.lineage == *lineage && heard.epoch == epoch);
+        if same {
+            self.until = self.until.max(Some(Boot(now.0 + length)));
+        }
+        same
+    }
+
+    /// How long a command must wait for a peer that relies on this agent.
+    pub fn delay(&self, command: &Command, now: Boot) -> Duration {
+        match &command.order {
+            // A primary that was stopped relies on nothing any more.
+            Order::PostgresPromote { stopped_at: Some(_), .. } => Duration::ZERO,
+            Order::PostgresPromote { .. }
+            | Order::RedisPromote { .. }
+            | Order::RedisSentinelFailover => {
+                self.until.map_or(Duration::ZERO, |until| until.0.saturating_sub(now.0))
+            }
+            _ => Duration::ZERO,
         }
     }
 }
