@@ -5,10 +5,10 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use tier0_core::agent::{Judgement, Obeyed, hear, heard_in, judge};
-use tier0_core::lease::{Boot, Lease, Reliance, Standing};
+use tier0_core::lease::{Boot, Knows, Lease, Reliance, Server, Standing};
 use tier0_core::observe::{AgentReport, Knock, Reach};
-use tier0_core::order::{Command, Order, Outcome, Refusal};
-use tier0_core::words::{Heard, NodeId, Region};
+use tier0_core::order::{Command, Outcome, Refusal};
+use tier0_core::words::{Epoch, Heard, NodeId, Region};
 use tier0_failpoint::Reached;
 use tier0_knock::Kept as Knocks;
 use tier0_wire::{CommandAnswer, ConfirmAnswer, ConfirmRequest, PollRequest};
@@ -17,6 +17,7 @@ use tokio::sync::{Mutex, watch};
 use crate::boot;
 use crate::host::Host;
 use crate::node::{Node, Waited};
+use crate::promise::Promise;
 use crate::state::{Kept, State, StateError};
 
 /// How long what an orchestrator said of the writer counts.
@@ -37,6 +38,7 @@ pub struct Desk {
     peers: watch::Sender<BTreeMap<NodeId, Knocks>>,
     lease: std::sync::Mutex<Lease>,
     reliance: std::sync::Mutex<Reliance>,
+    promise: Promise,
 }
 
 impl Desk {
@@ -46,9 +48,11 @@ impl Desk {
         run: String,
         nodes: Vec<Node>,
         state: State,
+        promise: Promise,
         lease: Duration,
     ) -> Self {
         let kept = state.kept().clone();
+        let reliance = Reliance::resumed(promise.read(), lease, boot::now());
         Desk {
             region,
             run,
@@ -62,7 +66,8 @@ impl Desk {
             refusing: watch::Sender::new(None),
             peers: watch::Sender::new(BTreeMap::new()),
             lease: std::sync::Mutex::new(Lease::new(lease, boot::now())),
-            reliance: std::sync::Mutex::default(),
+            reliance: std::sync::Mutex::new(reliance),
+            promise,
         }
     }
 
@@ -117,7 +122,7 @@ impl Desk {
             self.hear_aside(news);
             let newest = self.kept.borrow().heard.as_ref() == Some(news);
             if let Some(writer) = request.writer.clone().filter(|_| newest) {
-                self.take_lease(&request, &writer);
+                self.take_lease(&request, news.epoch, &writer);
                 self.writer.send_replace(Some((writer, Instant::now())));
             }
         }
@@ -132,18 +137,19 @@ impl Desk {
         self.report()
     }
 
-    fn take_lease(&self, request: &PollRequest, writer: &Region) {
+    fn take_lease(&self, request: &PollRequest, epoch: Epoch, writer: &Region) {
         let mut lease = lock(&self.lease);
-        lease.told(writer.clone(), request.alone);
+        lease.told(epoch, &self.region, writer.clone(), request.alone);
         if let Some(grant) = request.grant.as_ref().filter(|grant| grant.run == self.run) {
-            lease.granted(Boot::from_stamp(grant.stamp_us), Duration::from_millis(grant.lease_ms));
+            let length = Duration::from_millis(grant.lease_ms);
+            lease.granted(Boot::from_stamp(grant.stamp_us), length, boot::now());
         }
     }
 
-    /// How this region stands, and how long a lease lasts.
-    pub fn standing(&self) -> (Standing, Duration) {
-        let lease = lock(&self.lease);
-        (lease.standing(&self.region, boot::now()), lease.length())
+    /// How this region stands.
+    pub fn standing(&self) -> Standing {
+        let heard = self.heard();
+        lock(&self.lease).standing(&self.region, heard.as_ref(), boot::now())
     }
 
     /// The newest record heard of.
@@ -151,9 +157,16 @@ impl Desk {
         self.kept.borrow().heard.clone()
     }
 
-    /// Whether a server here takes writes.
+    /// What a peer is to be asked to confirm, if it should be, and for how long that counts.
+    pub fn question(&self) -> Option<(Heard, Duration)> {
+        let heard = self.heard()?;
+        let lease = lock(&self.lease);
+        lease.asks(&self.region, &heard, boot::now()).then_some((heard, lease.length()))
+    }
+
+    /// Whether a server here takes writes, or did before it fell silent.
     pub fn has_a_writing_node(&self) -> bool {
-        self.nodes.values().any(|node| node.is_writing())
+        self.nodes.values().any(|node| node.writes() != Server::Other)
     }
 
     /// A peer confirmed what was heard, in answer to a question of this moment.
@@ -171,13 +184,19 @@ impl Desk {
     pub async fn confirm(&self, request: &ConfirmRequest) -> ConfirmAnswer {
         // No command is judged meanwhile.
         let state = self.state.lock().await;
-        let confirmed = lock(&self.reliance).confirm(
-            state.kept().heard.as_ref(),
-            &request.lineage,
-            request.epoch,
-            Duration::from_millis(request.lease_ms),
-            boot::now(),
-        );
+        let writes = self.nodes.values().any(|node| node.writes() == Server::Writes);
+        let lease = lock(&self.lease).clone();
+        let knows = Knows {
+            region: &self.region,
+            lease: &lease,
+            heard: state.kept().heard.as_ref(),
+            here: if writes { Server::Writes } else { Server::Other },
+        };
+        let length = Duration::from_millis(request.lease_ms);
+        let now = boot::now();
+        let mut reliance = lock(&self.reliance);
+        let confirmed = reliance.confirm(&knows, &request.lineage, request.epoch, length, now)
+            && self.promise.keep(reliance.until());
         ConfirmAnswer { confirmed }
     }
 
@@ -307,9 +326,7 @@ impl Desk {
             desk.keep_outcome(&after, outcome).await;
             failpoint("agent.kept", &after).await;
         };
-        if matches!(command.order, Order::PostgresJoinBegin { .. }) {
-            lock(&self.lease).joined();
-        }
+        lock(&self.lease).obeys(&self.region, &command);
         let delay = lock(&self.reliance).delay(&command, boot::now());
         node.begin(command, delay, performed, kept);
         self.changed();

@@ -73,14 +73,15 @@ impl Peers {
 }
 
 /// Ask peers whenever no grant has come for a while, for ever.
-pub async fn keep_asking(desk: Arc<Desk>, peers: Peers) {
+pub async fn keep_asking(desk: Arc<Desk>, directory: PathBuf, peers: Peers) {
+    let held = |node: &Arc<Node>| marker(&directory, node).exists();
     loop {
         tokio::time::sleep(LOOK_EVERY).await;
-        let (standing, length) = desk.standing();
-        if !matches!(standing, Standing::Ending | Standing::Over) || !desk.has_a_writing_node() {
+        let Some((heard, length)) = desk.question() else { continue };
+        // A server that this agent found held has not been seen writing.
+        if !desk.has_a_writing_node() && !desk.nodes().any(held) {
             continue;
         }
-        let Some(heard) = desk.heard() else { continue };
         let asked = boot::now();
         if peers.confirm(&heard, length).await {
             desk.confirmed(&heard, asked);
@@ -93,7 +94,7 @@ pub async fn keep_asking(desk: Arc<Desk>, peers: Peers) {
 /// Hold, release and end this region's servers as it stands, for ever.
 pub async fn keep_holding(desk: Arc<Desk>, directory: PathBuf) {
     loop {
-        let (standing, _) = desk.standing();
+        let standing = desk.standing();
         for node in desk.nodes() {
             if let Err(error) = settle(node, standing, &marker(&directory, node)) {
                 tracing::error!(node = %node.id, %error, "a server cannot be held or released");
@@ -110,10 +111,10 @@ fn marker(directory: &Path, node: &Node) -> PathBuf {
 fn settle(node: &Node, standing: Standing, marker: &Path) -> std::io::Result<()> {
     let server = if marker.exists() {
         Server::Held
-    } else if node.is_writing() && node.is_idle() {
-        Server::Writes
-    } else {
+    } else if node.is_being_ended() {
         Server::Other
+    } else {
+        node.writes()
     };
     match holding(standing, server) {
         Holding::Leave => {}
@@ -129,8 +130,8 @@ fn settle(node: &Node, standing: Standing, marker: &Path) -> std::io::Result<()>
             node.hold()?;
             tracing::warn!(
                 node = %node.id,
-                "neither an orchestrator nor a peer says that this region is still the writer: \
-                 the server is held"
+                ?standing,
+                "nobody says any more that this region is the writer: the server is held"
             );
         }
         Holding::End => {

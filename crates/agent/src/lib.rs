@@ -13,6 +13,7 @@ mod holder;
 mod host;
 mod listen;
 mod node;
+mod promise;
 mod server;
 mod state;
 

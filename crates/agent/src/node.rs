@@ -6,11 +6,13 @@
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
+use tier0_core::lease::Server;
 use tier0_core::observe::{
     LastCommand, NodeReport, NodeView, PostgresRole, ProcessState, RedisRole,
 };
-use tier0_core::order::{Command, Outcome};
+use tier0_core::order::{Command, Order, Outcome};
 use tier0_core::words::{NodeId, Stamp};
+use tier0_redis::FENCED;
 use tokio::sync::{Notify, watch};
 use tokio::task::AbortHandle;
 
@@ -28,6 +30,7 @@ pub struct Node {
     pub id: NodeId,
     adapter: Arc<Adapter>,
     view: Mutex<Option<(NodeView, Instant)>>,
+    writes: Mutex<Server>,
     running: Mutex<Option<Running>>,
     look_now: Notify,
 }
@@ -36,6 +39,7 @@ pub struct Node {
 #[derive(Clone)]
 struct Running {
     stamp: Stamp,
+    order: Order,
     abort: AbortHandle,
     progress: Arc<Mutex<Option<String>>>,
     ended: watch::Receiver<Option<Outcome>>,
@@ -56,6 +60,7 @@ impl Node {
             id,
             adapter: Arc::new(adapter),
             view: Mutex::new(None),
+            writes: Mutex::new(Server::Other),
             running: Mutex::new(None),
             look_now: Notify::new(),
         }
@@ -68,6 +73,9 @@ impl Node {
         loop {
             let view = self.adapter.observe().await;
             let outline = outline(&view);
+            if let Some(writes) = writes(&view) {
+                *lock(&self.writes) = writes;
+            }
             *lock(&self.view) = Some((view, Instant::now()));
             if known.as_ref() != Some(&outline) {
                 known = Some(outline);
@@ -90,22 +98,21 @@ impl Node {
         self.adapter.keep_probing().await;
     }
 
-    /// Whether its server takes writes as far as the newest look saw.
-    pub fn is_writing(&self) -> bool {
-        match &*lock(&self.view) {
-            Some((NodeView::Postgres(view), _)) => {
-                view.process == ProcessState::Running && view.role == Some(PostgresRole::Primary)
-            }
-            Some((NodeView::Redis(view), _)) => {
-                view.process == ProcessState::Running && view.role == Some(RedisRole::Master)
-            }
-            None => false,
-        }
+    /// Whether its server takes writes, as the newest look saw that could tell: one that has fallen
+    /// silent, or is held, is what it was.
+    pub fn writes(&self) -> Server {
+        *lock(&self.writes)
     }
 
-    /// Whether no command is under way.
-    pub fn is_idle(&self) -> bool {
-        lock(&self.running).is_none()
+    /// Whether its server is just being stopped or made a standby: that must not be cut short, and
+    /// what its process is meanwhile, nobody knows.
+    pub fn is_being_ended(&self) -> bool {
+        lock(&self.running).as_ref().is_some_and(|running| {
+            matches!(
+                running.order,
+                Order::PostgresStop | Order::PostgresFollow { .. } | Order::RedisFollow { .. }
+            )
+        })
     }
 
     /// Let no byte out of the server, nor in, until it is released.
@@ -178,7 +185,7 @@ impl Node {
         let (tell, heard) = watch::channel(None);
         let progress = Arc::new(Mutex::new(None));
         let node = Arc::clone(self);
-        let stamp = command.stamp.clone();
+        let (stamp, order) = (command.stamp.clone(), command.order.clone());
         let told = Arc::clone(&progress);
         let mut slot = lock(&self.running);
         if let Some(older) = slot.take() {
@@ -201,7 +208,7 @@ impl Node {
                 *slot = None;
             }
         });
-        *slot = Some(Running { stamp, abort: task.abort_handle(), progress, ended: heard });
+        *slot = Some(Running { stamp, order, abort: task.abort_handle(), progress, ended: heard });
     }
 
     /// Wait for a command that is under way.
@@ -221,6 +228,29 @@ impl Node {
             }
             Err(_) => Waited::Running(lock(&running.progress).clone()),
         }
+    }
+}
+
+/// Whether a server takes writes; `None` where the look cannot tell.
+fn writes(view: &NodeView) -> Option<Server> {
+    let (process, writes) = match view {
+        NodeView::Postgres(view) => {
+            (view.process, view.role.map(|role| role == PostgresRole::Primary))
+        }
+        NodeView::Redis(view) => (view.process, view.role.map(|role| role == RedisRole::Master)),
+    };
+    match process {
+        ProcessState::Running => match (writes?, view) {
+            (false, _) => Some(Server::Other),
+            (true, NodeView::Redis(view)) if view.min_replicas_to_write >= Some(FENCED) => {
+                Some(Server::Fenced)
+            }
+            (true, _) => Some(Server::Writes),
+        },
+        ProcessState::Stopped | ProcessState::NoData | ProcessState::Unusable => {
+            Some(Server::Other)
+        }
+        ProcessState::Starting | ProcessState::Silent => None,
     }
 }
 

@@ -22,6 +22,7 @@ use crate::desk::Desk;
 use crate::holder;
 use crate::listen::listen;
 use crate::node::Node;
+use crate::promise::Promise;
 use crate::state::{State, StateError};
 
 /// How long the lock of an agent that has just ended is waited for.
@@ -45,8 +46,9 @@ pub async fn run(
         nodes.push(Node::new(id, Adapter::open(datastore, region)?));
     }
     let lease = Duration::from_millis(stack.limits.lease_ms);
+    let promise = Promise::new(&settings.state_directory);
     let run = uuid::Uuid::now_v7().to_string();
-    let desk = Arc::new(Desk::new(region.clone(), run, nodes, state, lease));
+    let desk = Arc::new(Desk::new(region.clone(), run, nodes, state, promise, lease));
     for node in desk.nodes() {
         let (watched, kept) = (Arc::clone(node), Arc::clone(node));
         let (watching, keeping) = (Arc::clone(&desk), Arc::clone(&desk));
@@ -65,7 +67,8 @@ pub async fn run(
     // Both end with this function.
     let mut holding = tokio::task::JoinSet::new();
     let asking = holder::Peers::new(others, Arc::clone(&token))?;
-    holding.spawn(holder::keep_asking(Arc::clone(&desk), asking));
+    let directory = settings.state_directory.clone();
+    holding.spawn(holder::keep_asking(Arc::clone(&desk), directory, asking));
     holding.spawn(holder::keep_holding(Arc::clone(&desk), settings.state_directory.clone()));
     let mut knocking = tokio::task::JoinSet::new();
     for (node, kind, address) in peers(&stack, region) {

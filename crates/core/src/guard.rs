@@ -3,7 +3,8 @@
 //!
 //! In a usual build every guard holds, and the compiler sees a constant. With the feature
 //! `mutants`, which nothing but `tests/mutants.rs` uses, one guard of a thread can be taken out: the
-//! simulator, the model or the enumerations must notice, or the guard is not tested.
+//! simulator, the model or the enumerations must notice, or the guard is not tested. One that stands
+//! behind another is taken out together with that one.
 
 use crate::steps::Step;
 
@@ -52,6 +53,10 @@ guards! {
     OneClaim = "R4",
     /// Only the operation that owns the stack moves, aborts or finishes it.
     OnlyTheOwner = "R4",
+    /// Only the run that the record names as its driver acts.
+    OnlyTheDriver = "R4",
+    /// The old master is let go on only after the abort is stored.
+    RecordBeforeUnfence = "R4",
     /// An operation that is being aborted does not swap.
     NoSwapAfterAbort = "R4",
     /// An operation that has swapped is not aborted.
@@ -60,6 +65,8 @@ guards! {
     ResumesBackwards = "R4",
     /// A member is stored only after its proof.
     JoinAfterProof = "P1",
+    /// Commits stop waiting for a member only after it has left the record.
+    RecordBeforeLeave = "P1",
     /// Only the newest membership may join.
     NewestMembership = "P2",
     /// Nobody joins while the writer is being moved.
@@ -88,6 +95,30 @@ guards! {
     RebuildNeedsWriter = "P9",
     /// The swap comes after pause, equal offsets and fence.
     SwapAfterFence = "D1",
+    /// A grant counts from the stamp that it answers, however late it comes.
+    CountsFromStamp = "L1",
+    /// Whoever must wait for a lease waits longer than its holder counts.
+    DriftIsCounted = "L1",
+    /// A region that nobody vouches for is held.
+    OverIsHeld = "L2",
+    /// What was said of an older epoch says nothing any more.
+    NewsEndsWord = "L2",
+    /// A server that is held where another region is the writer is ended, never released.
+    SupersededIsEnded = "L2",
+    /// A server that still serves when another region is the writer and its lease is over is held.
+    SupersededIsHeld = "L2",
+    /// Nobody is promoted before the old side's lease is over.
+    LeaseIsAwaited = "L3",
+    /// A region whose standby is about to join needs a lease.
+    JoinNeedsLease = "L4",
+    /// A peer vouches only for the epoch that it has heard of.
+    VouchesInOneEpoch = "L4",
+    /// Who is, or may be, the writer vouches for nobody else.
+    WriterVouchesForNobody = "L4",
+    /// A promotion waits until nobody relies on it not to happen.
+    PromiseIsKept = "L4",
+    /// An agent keeps what its predecessor promised.
+    PromiseOutlivesAgent = "L4",
     /// Accepted loss beside a silent old side needs a word that it is down, before the move.
     LossNeedsOldSideDown = "L5",
     /// Nothing is repaired while the writer is being moved.
@@ -110,13 +141,26 @@ impl Guard {
     /// Whether this guard is in place in this thread.
     #[cfg(feature = "mutants")]
     pub(crate) fn holds(self) -> bool {
-        TAKEN_OUT.get() != Some(self)
+        !TAKEN_OUT.get().contains(&Some(self))
+    }
+
+    /// The guard behind which this one stands: while that one holds, nothing would happen without
+    /// this one.
+    pub fn behind(self) -> Option<Guard> {
+        match self {
+            Guard::RecordBeforeLeave | Guard::RecordBeforeUnfence => {
+                Some(Guard::SendsOnlyWhenStored)
+            }
+            _ => None,
+        }
     }
 
     /// The guard that is the order of these two steps.
     fn of_order(step: Step, before: Step) -> Option<Guard> {
         match (step, before) {
             (Step::RecordJoin, Step::JoinProve) => Some(Guard::JoinAfterProof),
+            (Step::Leave, Step::RecordLeave) => Some(Guard::RecordBeforeLeave),
+            (Step::Unfence, Step::RecordAbort) => Some(Guard::RecordBeforeUnfence),
             (Step::Promote, Step::Stop) => Some(Guard::PromoteAfterStop),
             (Step::Admit, Step::Start) => Some(Guard::AdmitAfterStart),
             (Step::Swap, Step::CatchUpFenced) => Some(Guard::SwapAfterFence),
@@ -134,11 +178,12 @@ pub(crate) fn waits(step: Step, before: Step) -> bool {
 
 #[cfg(feature = "mutants")]
 thread_local! {
-    static TAKEN_OUT: std::cell::Cell<Option<Guard>> = const { std::cell::Cell::new(None) };
+    static TAKEN_OUT: std::cell::Cell<[Option<Guard>; 2]> =
+        const { std::cell::Cell::new([None; 2]) };
 }
 
-/// Take a guard out in this thread, or put all back.
+/// Take these guards out in this thread, and put all others back.
 #[cfg(feature = "mutants")]
-pub fn take_out(guard: Option<Guard>) {
-    TAKEN_OUT.set(guard);
+pub fn take_out(guards: [Option<Guard>; 2]) {
+    TAKEN_OUT.set(guards);
 }

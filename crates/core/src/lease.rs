@@ -6,18 +6,29 @@
 //! A grant echoes this agent's own stamp, so that it counts from when the stamp was made, however
 //! late it comes. A peer's confirmation counts from when it was asked for. Without an orchestrator
 //! the peer's word is enough; with an empty takeover set nobody can be promoted, and none is needed.
+//! All of this is of one epoch: what was said of an older one than was heard of says nothing.
 
 use std::time::Duration;
 
+use crate::guard::Guard;
 use crate::order::{Command, Order};
+use crate::steps::Step;
 use crate::words::{Epoch, Heard, Lineage, Region};
+
+/// By how much one clock may run slower than another, as a part of the time; and how late a server
+/// may be held.
+const DRIFT: u32 = 20;
+
+/// For how long somebody else must take it that a lease of this length lasts.
+pub fn with_drift(length: Duration) -> Duration {
+    if Guard::DriftIsCounted.holds() { length + length / DRIFT } else { length }
+}
 
 /// Time since the machine booted, which goes on while it is suspended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Boot(pub Duration);
 
 impl Boot {
-
     /// A stamp that was sent out and came back.
     pub fn from_stamp(micros: u64) -> Boot {
         Boot(Duration::from_micros(micros))
@@ -34,12 +45,22 @@ impl Boot {
 pub enum Standing {
     /// It may serve.
     Holds,
-    /// It may serve, and a peer should be asked: no grant has come for a while.
+    /// It may serve, but no grant has come for a while.
     Ending,
     /// Nobody says any more that it may.
     Over,
     /// Another region is the writer.
     Lost,
+    /// Another region is the writer, and the lease that this one had is over.
+    Past,
+}
+
+/// What the record was said to hold.
+#[derive(Debug, Clone)]
+struct Told {
+    epoch: Epoch,
+    writer: Region,
+    alone: bool,
 }
 
 /// What is known.
@@ -47,14 +68,15 @@ pub enum Standing {
 pub struct Lease {
     length: Duration,
     until: Boot,
-    writer: Option<Region>,
-    alone: bool,
+    told: Option<Told>,
+    /// This region was the writer in this run of the agent.
+    led: bool,
 }
 
 impl Lease {
     /// As an agent begins: a predecessor may have had a lease that ends at most this late.
     pub fn new(length: Duration, now: Boot) -> Lease {
-        Lease { length, until: Boot(now.0 + length), writer: None, alone: false }
+        Lease { length, until: Boot(now.0 + length), told: None, led: false }
     }
 
     /// How long a lease lasts.
@@ -63,21 +85,32 @@ impl Lease {
     }
 
     /// What the newest record says: who is the writer, and whether no takeover set has a member.
-    pub fn told(&mut self, writer: Region, alone: bool) {
-        self.writer = Some(writer);
-        self.alone = alone;
+    pub fn told(&mut self, epoch: Epoch, region: &Region, writer: Region, alone: bool) {
+        self.led |= writer == *region;
+        self.told = Some(Told { epoch, writer, alone });
     }
 
-    /// A standby is about to enter a takeover set: from here on a lease is needed, whatever was
-    /// told before.
-    pub fn joined(&mut self) {
-        self.alone = false;
+    /// A command for a server of `region` begins.
+    pub fn obeys(&mut self, region: &Region, command: &Command) {
+        let epoch = command.stamp.epoch;
+        if matches!(command.order, Order::PostgresJoinBegin { .. })
+            && Guard::JoinNeedsLease.holds()
+            && let Some(told) = &mut self.told
+        {
+            // A standby is about to enter a takeover set: from here on a lease is needed.
+            told.alone = false;
+        }
+        if promotes(command) && self.told.as_ref().is_none_or(|told| told.epoch < epoch) {
+            // Nobody else is promoted in that epoch, and its takeover sets begin empty.
+            self.told(epoch, region, region.clone(), true);
+        }
     }
 
     /// The granter gave it, in answer to a stamp of this agent.
-    pub fn granted(&mut self, stamp: Boot, length: Duration) {
+    pub fn granted(&mut self, stamp: Boot, length: Duration, now: Boot) {
+        let from = if Guard::CountsFromStamp.holds() { stamp } else { now };
         self.length = length;
-        self.until = self.until.max(Boot(stamp.0 + length));
+        self.until = self.until.max(Boot(from.0 + length));
     }
 
     /// A peer that may be promoted said that it knows of no other writer.
@@ -85,13 +118,37 @@ impl Lease {
         self.until = self.until.max(Boot(asked.0 + self.length));
     }
 
-    /// How `region` stands now.
-    pub fn standing(&self, region: &Region, now: Boot) -> Standing {
-        if self.writer.as_ref().is_some_and(|writer| writer != region) {
-            return Standing::Lost;
+    /// What was said of the newest epoch that was heard of.
+    fn newest(&self, heard: Option<&Heard>) -> Option<&Told> {
+        let current = |told: &&Told| {
+            heard.is_none_or(|heard| heard.epoch <= told.epoch) || !Guard::NewsEndsWord.holds()
+        };
+        self.told.as_ref().filter(current)
+    }
+
+    /// Whether a peer should be asked: no grant has come for a while, even where none is needed at
+    /// the moment, and its word would count. It would not if an epoch was heard of in which the
+    /// writer may be another.
+    pub fn asks(&self, region: &Region, heard: &Heard, now: Boot) -> bool {
+        if self.until.0.saturating_sub(now.0) > self.length / 2 {
+            return false;
         }
+        match (&self.told, self.newest(Some(heard))) {
+            (None, _) => true,
+            (Some(_), newest) => newest.is_some_and(|told| told.writer == *region),
+        }
+    }
+
+    /// How `region` stands now.
+    pub fn standing(&self, region: &Region, heard: Option<&Heard>, now: Boot) -> Standing {
         let left = self.until.0.saturating_sub(now.0);
-        if self.alone || left > self.length / 2 {
+        let newest = self.newest(heard);
+        if newest.is_some_and(|told| told.writer != *region) {
+            let past = left.is_zero() && self.led && Guard::SupersededIsHeld.holds();
+            return if past { Standing::Past } else { Standing::Lost };
+        }
+        let alone = newest.is_some_and(|told| told.alone);
+        if alone || left > self.length / 2 {
             Standing::Holds
         } else if !left.is_zero() {
             Standing::Ending
@@ -101,14 +158,28 @@ impl Lease {
     }
 }
 
+/// Whether a command makes a node of a new writer's region serve.
+fn promotes(command: &Command) -> bool {
+    match &command.order {
+        Order::PostgresPromote { .. }
+        | Order::RedisPromote { .. }
+        | Order::RedisSentinelFailover => true,
+        // A target that ended after the swap is promoted by being started.
+        Order::RedisStart { .. } => command.step == Step::PromoteRedis,
+        _ => false,
+    }
+}
+
 /// A server, as far as leases go.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Server {
-    /// It takes writes, and no command is under way.
+    /// It takes writes, or did when it last answered.
     Writes,
+    /// The same, but it was made to refuse writes.
+    Fenced,
     /// It is held.
     Held,
-    /// Neither: it is left to what is under way, or there is nothing to hold.
+    /// Neither: there is nothing to hold, or it is just being stopped or made a standby.
     Other,
 }
 
@@ -129,13 +200,35 @@ pub enum Holding {
 pub fn holding(standing: Standing, server: Server) -> Holding {
     match (standing, server) {
         (Standing::Holds | Standing::Ending, Server::Held) => Holding::Release,
-        (Standing::Over, Server::Writes) => Holding::Hold,
-        (Standing::Lost, Server::Held) => Holding::End,
+        (Standing::Over, Server::Writes | Server::Fenced) if Guard::OverIsHeld.holds() => {
+            Holding::Hold
+        }
+        (Standing::Past, Server::Writes) => Holding::Hold,
+        (Standing::Lost | Standing::Past, Server::Held) => {
+            if Guard::SupersededIsEnded.holds() {
+                Holding::End
+            } else {
+                Holding::Release
+            }
+        }
         (
-            Standing::Holds | Standing::Ending | Standing::Over | Standing::Lost,
-            Server::Writes | Server::Held | Server::Other,
+            Standing::Holds | Standing::Ending | Standing::Over | Standing::Lost | Standing::Past,
+            Server::Writes | Server::Fenced | Server::Held | Server::Other,
         ) => Holding::Leave,
     }
+}
+
+/// What an agent that is asked by a peer knows.
+#[derive(Debug)]
+pub struct Knows<'a> {
+    /// Its region.
+    pub region: &'a Region,
+    /// How that stands.
+    pub lease: &'a Lease,
+    /// The newest record that it has heard of.
+    pub heard: Option<&'a Heard>,
+    /// A server of this region that takes writes, if there is one.
+    pub here: Server,
 }
 
 /// Until when a peer may rely on this agent promoting nobody (L4).
@@ -145,41 +238,57 @@ pub struct Reliance {
 }
 
 impl Reliance {
+    /// As an agent begins: what its predecessor promised still holds. A promise from before the
+    /// machine booted is over, whatever its clock says.
+    pub fn resumed(until: Option<Boot>, length: Duration, now: Boot) -> Reliance {
+        let most = Boot(now.0 + with_drift(length));
+        let kept = until.filter(|_| Guard::PromiseOutlivesAgent.holds());
+        Reliance { until: kept.map(|until| until.min(most)) }
+    }
+
+    /// Until when a peer relies on this agent: to be kept before it is told so.
+    pub fn until(&self) -> Option<Boot> {
+        self.until
+    }
+
     /// A peer asks whether anybody else is the writer, in the epoch that it has heard of; whether it
-    /// is told that nobody is, and may rely on that.
+    /// is told that nobody is, and may rely on that. The time counts longer here than there.
     pub fn confirm(
         &mut self,
-        heard: Option<&Heard>,
+        knows: &Knows,
         lineage: &Lineage,
         epoch: Epoch,
         length: Duration,
         now: Boot,
     ) -> bool {
-        let same = heard.is_some_and(|heard| heard.lineage == *lineage && heard.epoch == epoch);
-        if same {
-            self.until = self.until.max(Some(Boot(now.0 + length)));
+        let same =
+            knows.heard.is_some_and(|heard| heard.lineage == *lineage && heard.epoch == epoch);
+        let told = knows.lease.told.as_ref();
+        let leads =
+            told.is_some_and(|told| told.writer == *knows.region) || knows.here == Server::Writes;
+        let sure = same && !(leads && Guard::WriterVouchesForNobody.holds());
+        if sure || !Guard::VouchesInOneEpoch.holds() {
+            self.until = self.until.max(Some(Boot(now.0 + with_drift(length))));
+            return true;
         }
-        same
+        false
     }
 
     /// How long a command must wait for a peer that relies on this agent.
     pub fn delay(&self, command: &Command, now: Boot) -> Duration {
-        match &command.order {
-            // A primary that was stopped relies on nothing any more.
-            Order::PostgresPromote { stopped_at: Some(_), .. } => Duration::ZERO,
-            Order::PostgresPromote { .. }
-            | Order::RedisPromote { .. }
-            | Order::RedisSentinelFailover => {
-                self.until.map_or(Duration::ZERO, |until| until.0.saturating_sub(now.0))
-            }
-            _ => Duration::ZERO,
+        // A primary that was stopped relies on nothing any more.
+        let stopped = matches!(command.order, Order::PostgresPromote { stopped_at: Some(_), .. });
+        if stopped || !promotes(command) || !Guard::PromiseIsKept.holds() {
+            return Duration::ZERO;
         }
+        self.until.map_or(Duration::ZERO, |until| until.0.saturating_sub(now.0))
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::words::{Revision, Stamp, StepNumber};
 
     fn at(ms: u64) -> Boot {
         Boot(Duration::from_millis(ms))
@@ -189,50 +298,130 @@ mod tests {
         "region1".parse().unwrap()
     }
 
+    fn there() -> Region {
+        "region2".parse().unwrap()
+    }
+
+    fn heard(epoch: u64) -> Heard {
+        Heard {
+            lineage: "11111111-0000".parse().unwrap(),
+            epoch: Epoch::read(epoch),
+            revision: Revision::FIRST,
+        }
+    }
+
+    fn command(epoch: u64, order: Order) -> Command {
+        let stamp = Stamp {
+            lineage: heard(epoch).lineage,
+            epoch: Epoch::read(epoch),
+            revision: Revision::FIRST,
+            step: StepNumber::FIRST,
+        };
+        let node = "main.region1".parse().unwrap();
+        Command { node, stamp, step: Step::Promote, order, limit_ms: 1_000 }
+    }
+
     const SECOND: Duration = Duration::from_secs(1);
 
     #[test]
     fn a_grant_counts_from_the_stamp_it_echoes_and_a_late_one_adds_nothing() {
         let mut lease = Lease::new(SECOND, at(0));
-        lease.told(here(), false);
-        lease.granted(at(5_000), SECOND);
-        assert_eq!(lease.standing(&here(), at(5_400)), Standing::Holds);
-        assert_eq!(lease.standing(&here(), at(5_600)), Standing::Ending);
+        lease.told(Epoch::FIRST, &here(), here(), false);
+        lease.granted(at(5_000), SECOND, at(5_010));
+        assert_eq!(lease.standing(&here(), None, at(5_400)), Standing::Holds);
+        assert_eq!(lease.standing(&here(), None, at(5_600)), Standing::Ending);
         // It was held up on its way for a minute.
-        lease.granted(at(3_000), SECOND);
-        assert_eq!(lease.standing(&here(), at(6_000)), Standing::Over);
+        lease.granted(at(3_000), SECOND, at(5_990));
+        assert_eq!(lease.standing(&here(), None, at(6_000)), Standing::Over);
     }
 
     #[test]
     fn a_peer_goes_on_without_an_orchestrator_and_its_word_counts_from_the_question() {
         let mut lease = Lease::new(SECOND, at(0));
-        lease.told(here(), false);
+        lease.told(Epoch::FIRST, &here(), here(), false);
         lease.confirmed(at(700));
-        assert_eq!(lease.standing(&here(), at(1_600)), Standing::Ending);
-        assert_eq!(lease.standing(&here(), at(1_700)), Standing::Over);
+        assert_eq!(lease.standing(&here(), None, at(1_600)), Standing::Ending);
+        assert_eq!(lease.standing(&here(), None, at(1_700)), Standing::Over);
     }
 
     #[test]
     fn nobody_to_be_promoted_needs_no_lease_and_another_writer_ends_it_at_once() {
         let mut lease = Lease::new(SECOND, at(0));
-        lease.told(here(), true);
-        assert_eq!(lease.standing(&here(), at(60_000)), Standing::Holds);
-        lease.told("region2".parse().unwrap(), true);
-        assert_eq!(lease.standing(&here(), at(60_000)), Standing::Lost);
+        lease.told(Epoch::FIRST, &here(), here(), true);
+        assert_eq!(lease.standing(&here(), None, at(60_000)), Standing::Holds);
+        lease.told(Epoch::FIRST.next(), &here(), there(), true);
+        // It had no lease that could still run.
+        assert_eq!(lease.standing(&here(), None, at(60_000)), Standing::Past);
+        lease.until = at(60_500);
+        assert_eq!(lease.standing(&here(), None, at(60_000)), Standing::Lost);
     }
 
     #[test]
     fn a_join_needs_a_lease_before_the_record_says_so() {
         let mut lease = Lease::new(SECOND, at(0));
-        lease.told(here(), true);
-        lease.joined();
-        assert_eq!(lease.standing(&here(), at(60_000)), Standing::Over);
+        lease.told(Epoch::FIRST, &here(), here(), true);
+        let name = "main.region2#1".parse().unwrap();
+        lease.obeys(&here(), &command(1, Order::PostgresJoinBegin { name, join_limit_ms: 300 }));
+        assert_eq!(lease.standing(&here(), None, at(60_000)), Standing::Over);
     }
 
     #[test]
     fn an_agent_that_was_told_nothing_has_what_its_predecessor_may_have_had() {
         let lease = Lease::new(SECOND, at(1_000));
-        assert_eq!(lease.standing(&here(), at(1_999)), Standing::Ending);
-        assert_eq!(lease.standing(&here(), at(2_000)), Standing::Over);
+        assert_eq!(lease.standing(&here(), None, at(1_999)), Standing::Ending);
+        assert_eq!(lease.standing(&here(), None, at(2_000)), Standing::Over);
+    }
+
+    #[test]
+    fn a_newer_epoch_makes_what_was_said_of_the_older_one_worth_nothing() {
+        let mut lease = Lease::new(SECOND, at(0));
+        lease.told(Epoch::FIRST, &here(), here(), true);
+        assert_eq!(lease.standing(&here(), Some(&heard(1)), at(60_000)), Standing::Holds);
+        assert!(lease.asks(&here(), &heard(1), at(60_000)));
+        // By a command's stamp, say; who the writer is it does not tell.
+        assert_eq!(lease.standing(&here(), Some(&heard(2)), at(60_000)), Standing::Over);
+        assert!(!lease.asks(&here(), &heard(2), at(60_000)));
+    }
+
+    #[test]
+    fn a_region_that_is_promoted_is_the_writer_before_anybody_says_so() {
+        let mut lease = Lease::new(SECOND, at(0));
+        lease.told(Epoch::FIRST, &here(), there(), false);
+        assert_eq!(lease.standing(&here(), Some(&heard(1)), at(60_000)), Standing::Lost);
+        let order = Order::PostgresPromote { member: None, stopped_at: None, accept_loss: true };
+        lease.obeys(&here(), &command(2, order));
+        assert_eq!(lease.standing(&here(), Some(&heard(2)), at(60_000)), Standing::Holds);
+    }
+
+    #[test]
+    fn a_promise_outlives_the_agent_and_lasts_longer_here_than_there() {
+        let mut lease = Lease::new(SECOND, at(0));
+        lease.told(Epoch::FIRST, &here(), there(), false);
+        let (heard, mut reliance) = (heard(1), Reliance::default());
+        let knows =
+            Knows { region: &here(), lease: &lease, heard: Some(&heard), here: Server::Other };
+        assert!(reliance.confirm(&knows, &heard.lineage, heard.epoch, SECOND, at(5_000)));
+        let order = Order::RedisPromote { accept_loss: false };
+        let promote = command(2, order);
+        assert_eq!(reliance.delay(&promote, at(5_000)), Duration::from_millis(1_050));
+        let next = Reliance::resumed(reliance.until(), SECOND, at(5_500));
+        assert_eq!(next.delay(&promote, at(5_500)), Duration::from_millis(550));
+        // The machine was booted meanwhile.
+        let next = Reliance::resumed(reliance.until(), SECOND, at(100));
+        assert_eq!(next.delay(&promote, at(100)), Duration::from_millis(1_050));
+    }
+
+    #[test]
+    fn who_may_be_the_writer_vouches_for_nobody() {
+        let mut lease = Lease::new(SECOND, at(0));
+        let heard = heard(1);
+        let ask = |lease: &Lease, here_is: Server| {
+            let knows = Knows { region: &here(), lease, heard: Some(&heard), here: here_is };
+            Reliance::default().confirm(&knows, &heard.lineage, heard.epoch, SECOND, at(0))
+        };
+        assert!(ask(&lease, Server::Other));
+        assert!(!ask(&lease, Server::Writes));
+        lease.told(Epoch::FIRST, &here(), here(), false);
+        assert!(!ask(&lease, Server::Other));
     }
 }

@@ -30,6 +30,11 @@ fn record__every_order_of_changes__abort_and_swap_exclude_each_other() {
 }
 
 #[test]
+fn leases__everything_an_agent_can_know__who_may_serve_and_who_must_wait() {
+    judge("leases", 500, enumerate::leases());
+}
+
+#[test]
 fn readiness__every_consent__loss_is_accepted_only_with_the_old_side_known() {
     judge("readiness", 12, enumerate::readiness());
 }

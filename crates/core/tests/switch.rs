@@ -132,6 +132,38 @@ fn failover__old_side_frozen__is_waited_for_no_longer_than_its_lease() {
 }
 
 #[test]
+fn orchestrator_ends_after_the_swap__old_side_silent__its_lease_is_waited_out() {
+    let mut world = World::protected(1, 0);
+    world.ask("region2", Consent::None);
+    world.stop_at = Some(Step::Stop);
+    world.run(SECOND);
+    assert!(world.stopped_core, "{:#?}", world.log);
+    world.silence_region("region1");
+    world.restart_core("second-run");
+    world.hear_from("region2");
+    world.run(900 * Duration::from_millis(1));
+    assert!(!world.server("pg1.region2").primary, "promoted beside a lease: {:#?}", world.log);
+    world.run(SECOND);
+    assert!(world.server("pg1.region2").primary, "{:#?}", world.log);
+    world.assert_safe();
+}
+
+#[test]
+fn stop_has_no_outcome__old_agent_heard_of_the_new_epoch__its_lease_is_waited_out() {
+    let mut world = World::protected(1, 0);
+    world.hand = Some(Box::new(|command| {
+        matches!(command.order, Order::PostgresStop)
+            .then(|| Outcome::Unknown { why: "no outcome in time".to_owned() })
+    }));
+    world.ask("region2", Consent::None);
+    world.run(900 * Duration::from_millis(1));
+    assert_eq!(world.stored.writer, region("region2"), "{:#?}", world.log);
+    assert!(!world.server("pg1.region2").primary, "promoted beside a lease: {:#?}", world.log);
+    world.run(SECOND);
+    assert!(world.server("pg1.region2").primary, "{:#?}", world.log);
+}
+
+#[test]
 fn refused__not_in_takeover_set__nothing_is_touched() {
     let mut world = World::protected(1, 1);
     world.server("pg1.region2").process = ProcessState::Stopped;

@@ -263,6 +263,11 @@ pub(super) struct Watch {
 }
 
 impl Watch {
+    /// This run acts, from now on if it has not before.
+    pub(super) fn begin(&mut self, now: Moment) {
+        self.began.get_or_insert(now);
+    }
+
     /// When this run began to act.
     pub(super) fn began(&self) -> Moment {
         self.began.unwrap_or_default()
@@ -298,7 +303,7 @@ impl Orchestrator {
 
     /// Look at the writer. Whether the input's fresh id was used.
     pub(super) fn watch_writer(&mut self, now: &Now, out: &mut Vec<Effect>) -> bool {
-        let began = *self.watch.began.get_or_insert(now.moment);
+        let began = self.watch.began();
         let Some(record) = self.record.clone() else { return false };
         let Some(target) = self.settings.shape.other(&record.writer).cloned() else { return false };
         let doubt = self.worst_doubt(now, &record, &target);

@@ -1,8 +1,11 @@
 //! Who may be given a lease, and when the one that the old side may still have is over (L1, L3).
+//! How a holder counts it is in `lease.rs`.
 //!
 //! The holders are the agents: one that is granted nothing, and that no peer confirms, holds its
 //! servers. This orchestrator is the only granter, since its store lets no other one in.
 
+use crate::guard::Guard;
+use crate::lease::with_drift;
 use crate::record::{DatastoreKind, OperationKind};
 use crate::words::{DatastoreName, Moment, NodeId, Region};
 
@@ -12,9 +15,6 @@ use super::change::Change;
 use super::input::Now;
 use super::reach::Sight;
 use super::seen::Answering;
-
-/// By how much the holder's clock may run slower than this one, as a part of the lease.
-const DRIFT: u32 = 20;
 
 impl Orchestrator {
     /// The region whose agent may be granted a lease: the writer's, while nothing is being stored
@@ -31,28 +31,32 @@ impl Orchestrator {
     }
 
     /// Whether no takeover set has a member, nor is about to get one, so that nobody can be
-    /// promoted (L4).
+    /// promoted (L4). Without a datastore that has a takeover set somebody always can.
     pub fn is_alone(&self) -> bool {
         let joining = self.activities.values().any(|activity| activity.kind == OperationKind::Join);
-        !joining
-            && self.record.as_ref().is_some_and(|record| {
-                record
-                    .datastores
-                    .values()
-                    .filter(|datastore| datastore.kind == DatastoreKind::Postgres)
-                    .all(|datastore| datastore.takeover.is_empty())
-            })
+        if joining && Guard::JoinNeedsLease.holds() {
+            return false;
+        }
+        let Some(record) = &self.record else { return false };
+        let mut sets = record
+            .datastores
+            .values()
+            .filter(|datastore| datastore.kind == DatastoreKind::Postgres)
+            .map(|datastore| &datastore.takeover)
+            .peekable();
+        sets.peek().is_some() && sets.all(|takeover| takeover.is_empty())
     }
 
-    /// Whether the old side of a datastore serves nobody any more: it gave its lease up, or the
-    /// lease has run out.
+    /// Whether the old side of a datastore serves nobody any more: it is stopped or fenced, or its
+    /// lease has run out. That its agent has heard of the new epoch is not enough: its server goes
+    /// on until it is told to stop, or until the lease is over.
     pub(super) fn lease_is_over(
         &self,
         now: &Now,
         activity: &Activity,
         name: &DatastoreName,
     ) -> bool {
-        if activity.from == activity.target {
+        if activity.from == activity.target || !Guard::LeaseIsAwaited.holds() {
             return true;
         }
         let facts = activity.facts(name);
@@ -69,21 +73,17 @@ impl Orchestrator {
         if matches!(self.reach.sight(now.moment, &old), Sight::Refused(_)) {
             return true;
         }
-        let region = self.seen.region(&activity.from);
-        let heard = region.and_then(|seen| seen.heard.as_ref());
-        let gave_up = self.record.as_ref().zip(heard).is_some_and(|(record, heard)| {
-            heard.lineage == record.lineage && heard.epoch >= record.epoch
-        });
-        gave_up || now.moment >= self.lease_ends(&activity.from)
+        now.moment >= self.lease_ends(&activity.from)
     }
 
     /// When the newest lease that a region's agent can have is over. It is counted from when the
-    /// stamp came here, which is after it was made.
+    /// stamp that it answers came here, which is after it was made; no stamp that came after the
+    /// swap was sent to the store has been answered, nor any by a run that found it swapped.
     fn lease_ends(&self, region: &Region) -> Moment {
-        let lease = self.settings.limits.lease;
         let began = self.watch.began();
         let reported = self.seen.region(region).and_then(|seen| seen.report.as_ref());
-        let newest = reported.map_or(began, |(_, at)| (*at).max(began));
-        newest.after(lease + lease / DRIFT)
+        let newest = reported.map_or(began, |(_, at)| *at);
+        let answered = newest.min(self.swap_sent.unwrap_or(began));
+        answered.max(began).after(with_drift(self.settings.limits.lease))
     }
 }

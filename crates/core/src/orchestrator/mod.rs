@@ -75,6 +75,8 @@ pub struct Orchestrator {
     explained: BTreeMap<String, &'static str>,
     reach: Reaches,
     watch: Watch,
+    /// When the newest swap was sent to the store: from then on the old side is granted nothing.
+    swap_sent: Option<Moment>,
 }
 
 /// A change of the record that waits its turn.
@@ -119,6 +121,7 @@ impl Orchestrator {
             explained: BTreeMap::new(),
             reach: Reaches::default(),
             watch: Watch::default(),
+            swap_sent: None,
         }
     }
 
@@ -177,6 +180,8 @@ impl Orchestrator {
             Input::Tick => {}
         }
         if self.is_driving() {
+            // Before anything is decided: leases of the run before are waited out from here on.
+            self.watch.begin(now.moment);
             self.advance_all(now, &mut out);
             // One fresh id per input: a repair waits for the next.
             if !self.watch_writer(now, &mut out) {
@@ -192,7 +197,10 @@ impl Orchestrator {
     /// Whether this run may act: it is the record's driver, and nothing is frozen.
     pub fn is_driving(&self) -> bool {
         self.frozen.is_none()
-            && self.record.as_ref().is_some_and(|record| record.driver == self.driver)
+            && self
+                .record
+                .as_ref()
+                .is_some_and(|record| record.driver == self.driver || !Guard::OnlyTheDriver.holds())
     }
 
     fn loaded(&mut self, now: &Now, record: Record, out: &mut Vec<Effect>) {
@@ -277,6 +285,9 @@ impl Orchestrator {
                         expected: record.heard(),
                         next: Box::new(next.clone()),
                     });
+                    if matches!(wanted.change, Change::Swap { .. }) {
+                        self.swap_sent = Some(now.moment);
+                    }
                     self.storing = Some(Storing { wanted, next });
                     return;
                 }

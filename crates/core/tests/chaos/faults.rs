@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use tier0_core::lease::Reliance;
 use tier0_core::observe::ProcessState;
 use tier0_core::orchestrator::*;
 use tier0_core::record::DatastoreKind;
@@ -51,9 +52,13 @@ impl Chaos {
     }
 
     pub(super) fn agent_up(&mut self, place: &Region) {
+        let boot = self.boot(place);
         let agent = self.agents.get_mut(place).unwrap();
-        if !agent.gone {
+        if !agent.gone && !agent.up {
             agent.up = true;
+            let kept = agent.holder.reliance.until();
+            let reliance = Reliance::resumed(kept, Chaos::LEASE, boot);
+            agent.holder = Holder::new(self.now, boot, reliance);
         }
     }
 
@@ -234,9 +239,11 @@ impl Chaos {
         self.say(|| "everything is healed".to_owned());
         for agent in self.agents.values_mut() {
             agent.gone = false;
-            agent.up = true;
             agent.linked = true;
             agent.mute = false;
+        }
+        for place in self.agents.keys().cloned().collect::<Vec<_>>() {
+            self.agent_up(&place);
         }
         self.servers.values_mut().for_each(Server::thaw);
         let newest = self.core_run;
@@ -289,6 +296,7 @@ impl Chaos {
             && self.servers.iter().all(|(id, server)| {
                 let primary = id.region() == writer;
                 server.runs()
+                    && !server.held
                     && (server.base == Base::Primary) == primary
                     && match server.kind {
                         DatastoreKind::Postgres if primary => server.admitted,

@@ -7,6 +7,7 @@
 
 pub mod day;
 mod faults;
+mod holding;
 mod network;
 mod parameters;
 mod report;
@@ -20,12 +21,14 @@ use std::cell::{Cell, RefCell};
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use tier0_core::agent::Obeyed;
+use tier0_core::lease::{Boot, Reliance};
 use tier0_core::orchestrator::*;
 use tier0_core::order::{Command, Order, Outcome};
 use tier0_core::record::{Automatic, AutomaticMode, ClaimPhase, OperationKind, Record};
 use tier0_core::steps::{Step, StepKey};
 use tier0_core::words::*;
 
+use holding::{Holder, LOOK, Question, Told};
 pub use parameters::Parameters;
 pub use report::{Batch, Counts};
 pub use servers::{Acknowledged, Base, Server};
@@ -69,13 +72,16 @@ struct Reply {
 enum Event {
     ToCore { run: u64, input: Input },
     Poll { region: Region },
-    PollArrives { region: Region, heard: Option<Heard>, run: u64 },
+    PollArrives { region: Region, told: Told, run: u64 },
     Command { agent_run: u64, command: Command, reply: Reply },
     Replay { command: Command },
     Work { work: Work },
     Tick,
     Knock,
     Beat,
+    LookAtLeases,
+    Asked { question: Question },
+    Confirmed { question: Question },
     LookAfter,
     CoreUp,
     CoreEnds { run: u64 },
@@ -110,7 +116,12 @@ pub struct Agent {
     pub heard: Option<Heard>,
     pub obeyed: BTreeMap<NodeId, Obeyed>,
     running: BTreeMap<NodeId, Stamp>,
+    /// From when on the newest command of each node does something: it is kept first.
+    begins: BTreeMap<NodeId, u64>,
     pub sequence: u64,
+    pub holder: Holder,
+    /// Since when nothing has befallen it or the way to it.
+    pub well_since: u64,
 }
 
 /// A command's place among those to one node: which node, and its stamp.
@@ -159,6 +170,10 @@ pub struct Chaos {
     storing: BTreeSet<u64>,
     /// When each run last had a report of each region.
     heard_at: BTreeMap<(u64, Region), u64>,
+    /// The newest stamp that each run has of each agent, and of which run of that it is.
+    stamps_of: BTreeMap<(u64, Region), (u64, u64)>,
+    /// The newest epoch in which a server of each datastore was promoted.
+    serves: BTreeMap<DatastoreName, Epoch>,
     /// When each server last answered the other region's agent.
     answered_at: BTreeMap<NodeId, u64>,
     /// Until then nothing seems to answer anybody.
@@ -169,6 +184,19 @@ thread_local! {
     /// What happened, for people; beside the world, so that it is still there after a panic.
     static SAID: RefCell<Vec<String>> = const { RefCell::new(Vec::new()) };
     static SAYS: Cell<bool> = const { Cell::new(false) };
+    static TOLERATES: Cell<bool> = const { Cell::new(false) };
+}
+
+/// How much is said when a command is sent while the record changes. What stands behind that can only
+/// be seen where it is let pass.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Early {
+    Wrong,
+    LetPass,
+}
+
+pub fn early_commands(are: Early) {
+    TOLERATES.set(are == Early::LetPass);
 }
 
 /// What happened since [`listen`].
@@ -209,8 +237,12 @@ impl Chaos {
             heard: None,
             obeyed: BTreeMap::new(),
             running: BTreeMap::new(),
+            begins: BTreeMap::new(),
             sequence: 0,
+            well_since: 0,
+            holder: Holder::new(SECOND, Boot::from_stamp(SECOND), Reliance::default()),
         };
+        assert_eq!(settings.limits.lease, Chaos::LEASE);
         let regions = settings.shape.regions.clone();
         let mut chaos = Chaos {
             parameters,
@@ -242,6 +274,8 @@ impl Chaos {
             stamps: BTreeMap::new(),
             storing: BTreeSet::new(),
             heard_at: BTreeMap::new(),
+            stamps_of: BTreeMap::new(),
+            serves: BTreeMap::new(),
             answered_at: BTreeMap::new(),
             lying_until: 0,
         };
@@ -252,6 +286,7 @@ impl Chaos {
         chaos.after(0, Event::Tick);
         chaos.after(0, Event::Beat);
         chaos.after(0, Event::Knock);
+        chaos.after(0, Event::LookAtLeases);
         chaos.after(0, Event::LookAfter);
         chaos
     }
@@ -307,6 +342,20 @@ impl Chaos {
         done(self)
     }
 
+    /// Whatever is not as it should be has not been well.
+    fn note_well(&mut self) {
+        for agent in self.agents.values_mut() {
+            if !agent.up || !agent.linked || agent.mute {
+                agent.well_since = self.now;
+            }
+        }
+        for server in self.servers.values_mut() {
+            if !server.runs() {
+                server.well_since = self.now;
+            }
+        }
+    }
+
     fn happen(&mut self, event: Event) {
         match event {
             Event::ToCore { run, input } => self.step(run, input),
@@ -322,8 +371,15 @@ impl Chaos {
             }
             Event::Beat => {
                 self.after(5 * MS, Event::Beat);
+                self.note_well();
                 self.beat();
             }
+            Event::LookAtLeases => {
+                self.after(LOOK, Event::LookAtLeases);
+                self.look_at_leases();
+            }
+            Event::Asked { question } => self.asked(question),
+            Event::Confirmed { question } => self.confirmed(question),
             Event::LookAfter => {
                 self.after(250 * MS, Event::LookAfter);
                 self.count_rows();
@@ -333,7 +389,7 @@ impl Chaos {
                 self.after(150 * MS, Event::Poll { region: region.clone() });
                 self.poll(&region);
             }
-            Event::PollArrives { region, heard, run } => self.poll_arrives(&region, heard, run),
+            Event::PollArrives { region, told, run } => self.poll_arrives(&region, told, run),
             Event::Command { agent_run, command, reply } => {
                 self.command_arrives(agent_run, command, reply);
             }
@@ -373,7 +429,10 @@ impl Chaos {
         let Some(mut core) = self.cores.remove(&run) else { return };
         match &input {
             Input::Report(report) => {
-                self.heard_at.insert((run, report.region.clone()), self.now);
+                let from = (run, report.region.clone());
+                let of_run = report.run.trim_start_matches("run-").parse().unwrap();
+                self.stamps_of.insert(from.clone(), (of_run, report.stamp_us));
+                self.heard_at.insert(from, self.now);
             }
             Input::Loaded(_) | Input::Stored(StoreAnswer::Stored | StoreAnswer::Lost { .. }) => {
                 self.storing.remove(&run);
@@ -409,15 +468,10 @@ impl Chaos {
             Effect::Load => self.load(run),
             Effect::Send { operation, key, command } => {
                 assert!(
-                    !self.storing.contains(&run),
+                    !self.storing.contains(&run) || TOLERATES.get(),
                     "{key} is sent while a change of the record is under way"
                 );
-                if matches!(command.order, Order::PostgresLeave) {
-                    // Record first: nobody is a member any more when commits stop waiting (P1).
-                    let record = self.cores[&run].record().unwrap();
-                    let takeover = &record.datastores[command.node.datastore()].takeover;
-                    assert!(takeover.is_empty(), "{key} is sent and the record has a member");
-                }
+                self.check_sent(run, &operation, &key, &command);
                 *self.counts.steps.entry(key.step).or_default() += 1;
                 self.send(run, operation, key, command);
             }
@@ -446,6 +500,24 @@ impl Chaos {
                     *self.counts.steps.entry(key.step).or_default() += 1;
                 }
             }
+        }
+    }
+
+    /// What must be so of the record that its sender knows when a command is sent.
+    fn check_sent(&self, run: u64, operation: &OperationId, key: &StepKey, command: &Command) {
+        let record = self.cores[&run].record().unwrap();
+        let claim = record.claim.as_ref();
+        if matches!(command.order, Order::PostgresLeave) {
+            // Record first: nobody is a member any more when commits stop waiting (P1).
+            let takeover = &record.datastores[command.node.datastore()].takeover;
+            assert!(takeover.is_empty(), "{key} is sent and the record has a member");
+        }
+        if matches!(command.order, Order::RedisUnfence { .. }) {
+            let aborting = claim.is_some_and(|claim| claim.phase == ClaimPhase::Aborting);
+            assert!(aborting, "{key} is sent and no abort is stored");
+        }
+        if let Some(mover) = claim.filter(|claim| claim.kind.moves_writer()) {
+            assert_eq!(mover.operation, *operation, "{key} is sent while the writer is moved");
         }
     }
 

@@ -131,9 +131,14 @@ impl Chaos {
         }
         // A newer command ends the one that runs.
         agent.running.insert(command.node.clone(), command.stamp.clone());
+        let relied_on = self.takes_on(&command);
         let until = self.now + command.limit_ms * MS;
-        let takes = self.random.between(1, 40) * MS + self.disk_stall();
-        let early = if again || self.random.once_in(2) {
+        let kept = self.disk_stall();
+        let begins = self.now + kept;
+        let agent = self.agents.get_mut(command.node.region()).unwrap();
+        agent.begins.insert(command.node.clone(), begins);
+        let takes = self.random.between(1, 40) * MS + kept + relied_on;
+        let early = if relied_on == 0 && (again || self.random.once_in(2)) {
             self.serve(&command, self.now).map(|outcome| {
                 self.say(|| format!("early {} {} {outcome}", command.step, command.node));
                 outcome
@@ -196,7 +201,7 @@ impl Chaos {
     }
 
     fn poll_by(&mut self, run: u64, place: &Region) {
-        let heard = self.cores[&run].record().map(Record::heard);
+        let told = self.told_by(run, place);
         let agent = &self.agents[place];
         let missed = Input::Missed { region: place.clone(), why: "no connection".to_owned() };
         if !agent.up {
@@ -208,16 +213,22 @@ impl Chaos {
         if !self.agents[place].linked {
             return;
         }
-        let wait = self.random.between(100, 3 * MS);
-        self.after(wait, Event::PollArrives { region: place.clone(), heard, run });
+        let mut wait = self.random.between(100, 3 * MS);
+        if self.wild && self.random.once_in(30) {
+            wait += self.random.between(1, 2_000) * MS;
+        }
+        self.after(wait, Event::PollArrives { region: place.clone(), told, run });
     }
 
-    pub(super) fn poll_arrives(&mut self, place: &Region, heard: Option<Heard>, run: u64) {
-        let agent = self.agents.get_mut(place).unwrap();
+    pub(super) fn poll_arrives(&mut self, place: &Region, told: Told, run: u64) {
+        let agent = &self.agents[place];
         if !agent.up || !agent.linked {
             return;
         }
-        if let Some(news) = &heard {
+        // News are made durable aside; a lease goes with what was heard before.
+        self.takes_lease(place, &told);
+        let agent = self.agents.get_mut(place).unwrap();
+        if let Some(news) = &told.heard {
             agent.hears(news);
         }
         if agent.mute {
@@ -239,7 +250,7 @@ impl Chaos {
             sequence,
             heard,
             nodes,
-            stamp_us: self.now,
+            stamp_us: self.boot(place).stamp(),
             peers,
             refusing: None,
             host: Default::default(),

@@ -36,6 +36,8 @@ pub struct Parameters {
     pub lies_once_in: u64,
     /// The orchestrator's clock against the world's, in thousandths.
     pub clock_rate: u64,
+    /// The agents' clocks against the orchestrator's, in thousandths.
+    pub holder_rates: [u64; 2],
     /// How far the wall clock jumps when it does, in seconds.
     pub wall_jump: i64,
     /// How many writes a stream carries in 5 ms.
@@ -60,6 +62,7 @@ impl Parameters {
             death_moves: true,
             lies_once_in: u64::MAX,
             clock_rate: 1_000,
+            holder_rates: [1_000; 2],
             wall_jump: 0,
             stream_carries: usize::MAX,
             write_bytes: 8,
@@ -90,6 +93,7 @@ impl Parameters {
             death_moves: random.once_in(2),
             lies_once_in: random.between(200, 5_000),
             clock_rate: random.between(900, 1_101),
+            holder_rates: [random.between(990, 1_011), random.between(990, 1_011)],
             wall_jump: random.between(0, 7_200) as i64 - 3_600,
             stream_carries: if random.once_in(3) { 1 } else { usize::MAX },
             write_bytes: if random.once_in(3) { 2_000_000 } else { 8 },

@@ -34,6 +34,18 @@ pub struct Counts {
     pub joins: u64,
     pub leaves: u64,
     pub acknowledged: u64,
+    /// Leases given, confirmations of peers, and promotions that waited for one.
+    pub grants: u64,
+    pub confirmed: u64,
+    pub delayed: u64,
+    /// Servers that their agent held, let go on, and ended where they were held.
+    pub held: u64,
+    pub released: u64,
+    pub held_ended: u64,
+    /// Servers told to serve when another had been promoted in a newer epoch.
+    pub late_starts: u64,
+    /// Looks at a server that serves, whether a newer one does.
+    pub reads: u64,
     /// Looks at which at least three faults overlapped.
     pub three_at_once: u64,
     /// How often each refusal was given.
@@ -75,6 +87,14 @@ impl Counts {
             (&mut self.leaves, other.leaves),
             (&mut self.acknowledged, other.acknowledged),
             (&mut self.three_at_once, other.three_at_once),
+            (&mut self.grants, other.grants),
+            (&mut self.confirmed, other.confirmed),
+            (&mut self.delayed, other.delayed),
+            (&mut self.held, other.held),
+            (&mut self.released, other.released),
+            (&mut self.held_ended, other.held_ended),
+            (&mut self.late_starts, other.late_starts),
+            (&mut self.reads, other.reads),
         ];
         for (mine, theirs) in pairs {
             *mine += theirs;

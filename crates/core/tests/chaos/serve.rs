@@ -147,6 +147,14 @@ impl Chaos {
         if !server.is_primary() {
             return;
         }
+        let serves = match server.kind {
+            DatastoreKind::Postgres => server.admitted,
+            DatastoreKind::Redis => server.min_replicas < 99 && server.paused_until <= self.now,
+        };
+        if serves {
+            self.check_superseded(id);
+        }
+        let server = self.servers.get_mut(id).unwrap();
         self.writes += 1;
         match server.kind {
             DatastoreKind::Postgres if server.admitted => {
@@ -165,9 +173,24 @@ impl Chaos {
 
     /// Do what a command says; `None` means "not yet".
     pub(super) fn serve(&mut self, command: &Command, since: u64) -> Option<Outcome> {
+        let outcome = self.obey(command, since);
+        let serves = matches!(
+            command.order,
+            Order::PostgresPromote { .. }
+                | Order::PostgresAdmit { .. }
+                | Order::RedisPromote { .. }
+                | Order::RedisStart { .. }
+        );
+        if serves && matches!(outcome, Some(Outcome::Done { .. })) {
+            self.serves_from(&command.node, command.stamp.epoch);
+        }
+        outcome
+    }
+
+    fn obey(&mut self, command: &Command, since: u64) -> Option<Outcome> {
         let id = command.node.clone();
         let now = self.now;
-        if self.servers[&id].process == ProcessState::Silent
+        if self.servers[&id].shown() == ProcessState::Silent
             && !matches!(command.order, Order::PostgresStop)
         {
             return None;
@@ -321,7 +344,7 @@ impl Chaos {
     fn stop(&mut self, id: &NodeId) -> Option<Outcome> {
         let server = &self.servers[id];
         let mut clean_at = None;
-        let frozen = server.process == ProcessState::Silent;
+        let frozen = server.shown() == ProcessState::Silent;
         if server.is_primary() && !frozen {
             clean_at = Some(self.wal(id));
             let (log, stream_up) = (server.log.clone(), self.stream_up);

@@ -7,7 +7,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use tier0_core::observe::ProcessState;
 use tier0_core::record::DatastoreKind;
-use tier0_core::words::{DatastoreName, NodeId, SyncName};
+use tier0_core::words::{DatastoreName, Epoch, NodeId, SyncName};
 
 /// What is in a data directory.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -45,6 +45,17 @@ pub struct Server {
     pub paused_until: u64,
     /// Since when the oldest commit waits.
     pub waiting_since: Option<u64>,
+    /// Since when nothing has befallen it.
+    pub well_since: u64,
+    /// Its agent has noted that it holds it.
+    pub held: bool,
+    pub held_since: u64,
+    /// Its agent has stopped its process.
+    pub still: bool,
+    /// The epoch in which it was last told to serve as the writer's.
+    pub serves_in: Epoch,
+    /// It was told so when another had been promoted in a newer epoch.
+    pub late: bool,
 }
 
 impl Server {
@@ -70,11 +81,25 @@ impl Server {
             min_replicas: 99,
             paused_until: 0,
             waiting_since: None,
+            well_since: 0,
+            held: false,
+            held_since: 0,
+            still: false,
+            serves_in: Epoch::FIRST,
+            late: false,
         }
     }
 
     pub fn runs(&self) -> bool {
-        self.process == ProcessState::Running
+        self.shown() == ProcessState::Running
+    }
+
+    /// How its process looks: one that is held answers nobody.
+    pub fn shown(&self) -> ProcessState {
+        match self.process {
+            ProcessState::Running if self.still => ProcessState::Silent,
+            other => other,
+        }
     }
 
     pub fn is_primary(&self) -> bool {
@@ -91,6 +116,7 @@ impl Server {
         self.pending.clear();
         self.waiting_since = None;
         self.paused_until = 0;
+        self.still = false;
     }
 
     /// The process stands still, and nothing else about it changes.

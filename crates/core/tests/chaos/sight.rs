@@ -23,7 +23,7 @@ impl Chaos {
         if self.wild && self.random.once_in(self.parameters.lies_once_in) {
             self.lying_until = self.now + self.random.between(100, 3_000) * MS;
         }
-        let process = self.servers[node].process;
+        let process = self.servers[node].shown();
         if !linked || process == ProcessState::Silent || self.now < self.lying_until {
             Knock::Silent
         } else if process == ProcessState::Running {

@@ -7,6 +7,9 @@ use tier0_core::words::*;
 
 use super::*;
 
+/// After this long nothing that was sent before is under way any more.
+const LONG_WELL: u64 = 6 * SECOND;
+
 /// How many old records are kept, to go back to.
 const COPIES: usize = 30;
 
@@ -14,6 +17,7 @@ impl Chaos {
     pub(super) fn store(&mut self, run: u64, expected: &Heard, next: Record) {
         let mut wait = self.random.between(1, 15) * MS + self.disk_stall();
         let lost = self.wild && self.random.once_in(self.parameters.store_loses_once_in);
+        assert_eq!(next.driver, format!("run-{run}"), "run {run} changes what another drives");
         let reached = !lost || self.random.once_in(2);
         let mut answer = StoreAnswer::Stored;
         if reached {
@@ -24,6 +28,9 @@ impl Chaos {
                     self.stored.heard()
                 );
                 self.check_successor(&next);
+                if next.epoch != self.stored.epoch {
+                    self.check_left_behind(run, &next);
+                }
                 self.copies.push_back(std::mem::replace(&mut self.stored, next));
                 if self.copies.len() > COPIES {
                     self.copies.pop_front();
@@ -141,6 +148,33 @@ impl Chaos {
             if !proven {
                 self.may_hold_lost.insert(NodeId::new(name.clone(), before.writer.clone()));
             }
+        }
+    }
+
+    /// What the writer moves away from: an old side without a member opposite was heard a moment ago
+    /// (P4), and no Redis that has been well for a long while goes on taking writes (D1).
+    fn check_left_behind(&self, run: u64, next: &Record) {
+        let from = &self.stored.writer;
+        let claim = next.claim.as_ref().unwrap();
+        let heard_at = self.heard_at.get(&(run, from.clone())).copied().unwrap_or(0);
+        let member = |name: &DatastoreName| !self.stored.datastores[name].takeover.is_empty();
+        let postgres =
+            |name: &&DatastoreName| self.stored.datastores[*name].kind == DatastoreKind::Postgres;
+        let proven = self.stored.datastores.keys().filter(postgres).all(member);
+        assert!(
+            proven || claim.old_side_is_down || self.now - heard_at <= SECOND * 5 / 4,
+            "no member, and {from} was last heard {} ms ago",
+            (self.now - heard_at) / MS
+        );
+        let agent = &self.agents[from];
+        for (id, server) in self.servers.iter().filter(|(id, _)| id.region() == from) {
+            let well = self.now - agent.well_since.max(server.well_since) > LONG_WELL;
+            let reached = agent.up && agent.linked && !agent.mute && server.is_primary();
+            let takes = server.kind == DatastoreKind::Redis && server.min_replicas < 99;
+            assert!(
+                claim.accept_loss || !(well && reached && takes),
+                "{id} has been well for long, takes writes, and is left behind"
+            );
         }
     }
 

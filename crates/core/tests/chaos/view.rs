@@ -45,11 +45,11 @@ impl Chaos {
         let running = server.runs();
         let streams = |other: &&Server| {
             // A sender does not notice at once that its standby stands still.
-            let there = other.runs() || other.process == ProcessState::Silent;
+            let there = other.runs() || other.shown() == ProcessState::Silent;
             running && there && other.streaming && other.follows.as_ref() == Some(id)
         };
         PostgresView {
-            process: server.process,
+            process: server.shown(),
             role: running.then_some(match server.base {
                 Base::Primary => PostgresRole::Primary,
                 Base::Standby | Base::Empty => PostgresRole::Standby,
@@ -103,7 +103,7 @@ impl Chaos {
 fn redis(server: &Server) -> RedisView {
     let running = server.runs();
     RedisView {
-        process: server.process,
+        process: server.shown(),
         role: running.then_some(match server.base {
             Base::Primary => RedisRole::Master,
             Base::Standby | Base::Empty => RedisRole::Replica,

@@ -3,6 +3,8 @@
 //! once more, apart from the code, in the plainest way.
 #![allow(dead_code, clippy::unwrap_used, missing_docs)]
 
+mod lease;
+
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use tier0_core::agent::{Judgement, Obeyed, hear, judge};
@@ -17,6 +19,8 @@ use tier0_core::steps::Step;
 use tier0_core::words::*;
 
 use crate::world::{node, region, settings};
+
+pub use lease::leases;
 
 /// What must be so and is not.
 pub type Verdict = Result<u64, String>;
