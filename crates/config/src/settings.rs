@@ -5,7 +5,7 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
-use tier0_core::observe::{MovePolicy, OnProcessDeath};
+use tier0_core::observe::{MovePolicy, OnProcessDeath, ProtectionMode};
 use tier0_core::record::{AutomaticMode, DatastoreKind};
 use tier0_core::words::{DatastoreName, Region, Site, StackName};
 
@@ -326,6 +326,17 @@ settings! {
             setting(Kind::Networks, &[r#"["10.1.0.0/16", "10.2.0.0/16"]"#])
                 .or(Fallback::Value(r#"["127.0.0.0/8"]"#))
                 .read_by(AGENTS)
+        ),
+        /// What commits do while no standby is proven to hold them: with `max-availability` they
+        /// wait for `limits.stall_ms` and go on with a single copy, with `max-protection` they
+        /// wait until a standby has joined or an operator says `tier0 expose`, also after a move.
+        #[serde(default)]
+        pub protection: ProtectionMode => About::Setting(
+            setting(Kind::Choice(&["max-availability", "max-protection"]), &[
+                r#""max-availability""#,
+            ])
+            .or(Fallback::Value(r#""max-availability""#))
+            .read_by(AGENTS_AND_ORCHESTRATORS)
         ),
         /// Settings for `postgresql.conf`, the same on every node.
         #[serde(default)]

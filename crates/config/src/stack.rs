@@ -2,7 +2,9 @@
 
 use std::path::Path;
 
-use tier0_core::observe::{Announce, DatastoreShape, MovePolicy, OnProcessDeath, Shape};
+use tier0_core::observe::{
+    Announce, DatastoreShape, MovePolicy, OnProcessDeath, ProtectionMode, Shape,
+};
 use tier0_core::record::DatastoreKind;
 use tier0_core::words::{DatastoreName, NodeId, Region};
 
@@ -50,6 +52,7 @@ impl Stack {
                     addresses,
                     announce,
                     on_process_death: datastore.on_process_death(),
+                    protection: datastore.protection(),
                 };
                 (datastore.name.clone(), shape)
             })
@@ -80,6 +83,11 @@ impl DatastoreSettings {
             DatastoreKind::Postgres => MovePolicy::Required,
             DatastoreKind::Redis => MovePolicy::Follow,
         })
+    }
+
+    /// What commits do while no standby holds them; Redis promises nothing of the kind.
+    pub fn protection(&self) -> ProtectionMode {
+        self.postgres.as_ref().map(|postgres| postgres.protection).unwrap_or_default()
     }
 
     /// What follows when its process ends, with its default by kind.

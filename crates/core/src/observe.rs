@@ -394,6 +394,29 @@ pub struct DatastoreShape {
     pub announce: Announce,
     /// What follows when the writer's server ends by itself.
     pub on_process_death: OnProcessDeath,
+    /// What commits do while no standby holds them (PostgreSQL).
+    pub protection: ProtectionMode,
+}
+
+/// What commits of a PostgreSQL datastore do while no standby is proven to hold them (P9).
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum ProtectionMode {
+    /// They wait for a moment, then go on with a single copy, which is recorded.
+    #[default]
+    MaxAvailability,
+    /// They wait until a standby has joined, or until an operator says that they go on.
+    MaxProtection,
+}
+
+impl ProtectionMode {
+    /// The word for it.
+    pub fn word(self) -> &'static str {
+        match self {
+            ProtectionMode::MaxAvailability => "max-availability",
+            ProtectionMode::MaxProtection => "max-protection",
+        }
+    }
 }
 
 /// What follows when the writer's server ends by itself and its region lives on.

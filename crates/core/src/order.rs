@@ -64,6 +64,9 @@ pub enum Order {
         stopped_at: Option<WalPosition>,
         /// The operator accepted loss: no member is required.
         accept_loss: bool,
+        /// For whom commits wait from the promotion on; `None` only where the record says exposed.
+        #[serde(default)]
+        names: Option<SyncName>,
     },
     /// PostgreSQL: write and read one row in tier0's own schema. Always done again.
     PostgresValidate {

@@ -183,6 +183,16 @@ pub struct DatastoreRecord {
     pub memberships: u64,
 }
 
+impl DatastoreRecord {
+    /// Whether commits wait though nobody is in the takeover set: `max-protection`, until a standby
+    /// has joined or an operator says that they go on (P9).
+    pub fn is_waiting(&self) -> bool {
+        self.kind == DatastoreKind::Postgres
+            && self.takeover.is_empty()
+            && matches!(self.protection, Protection::AtRisk { .. })
+    }
+}
+
 /// One member of a takeover set (P3).
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -258,8 +268,11 @@ pub enum OperationKind {
     Rebuild,
     /// A standby enters the takeover set.
     Join,
-    /// A standby leaves the takeover set, and the datastore is exposed.
+    /// A standby leaves the takeover set; commits go on with a single copy, or wait for the next one
+    /// where the datastore says `max-protection`.
     Leave,
+    /// A person records a single copy and lets commits go on without a standby.
+    Expose,
     /// The writer's own node is started again where it is.
     Restart,
     /// A person says whether the writer may be moved without being asked.
@@ -275,6 +288,7 @@ impl OperationKind {
             | OperationKind::Rebuild
             | OperationKind::Join
             | OperationKind::Leave
+            | OperationKind::Expose
             | OperationKind::Restart
             | OperationKind::Arm => false,
         }
@@ -291,6 +305,7 @@ impl fmt::Display for OperationKind {
             OperationKind::Rebuild => "rebuild",
             OperationKind::Join => "join",
             OperationKind::Leave => "leave",
+            OperationKind::Expose => "expose",
             OperationKind::Restart => "restart",
             OperationKind::Arm => "arm",
         })

@@ -7,7 +7,9 @@ use std::collections::BTreeMap;
 use std::fmt::Write;
 use std::path::PathBuf;
 
-use tier0_core::observe::{Announce, DatastoreShape, MovePolicy, OnProcessDeath, Shape};
+use tier0_core::observe::{
+    Announce, DatastoreShape, MovePolicy, OnProcessDeath, ProtectionMode, Shape,
+};
 use tier0_core::orchestrator::{
     AUTOMATIC, DECIDER, Decision, PROTECTION, ProtectionVerdict, Reaction, back_plan, plan,
 };
@@ -86,6 +88,7 @@ fn shape(announce: Announce) -> Shape {
         addresses: BTreeMap::new(),
         announce,
         on_process_death: OnProcessDeath::Failover,
+        protection: ProtectionMode::MaxAvailability,
     };
     Shape {
         regions: vec!["region1".parse().unwrap(), "region2".parse().unwrap()],

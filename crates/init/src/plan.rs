@@ -9,6 +9,7 @@ use tier0_config::{
     AdoptedSettings, AgentSettings, DatastoreSettings, Limits, NodeSettings, OrchestratorSettings,
     PostgresSettings, RedisMode, RedisSettings, SentinelSettings, Stack, StackSettings,
 };
+use tier0_core::observe::ProtectionMode;
 use tier0_core::record::{AutomaticMode, DatastoreKind};
 use tier0_core::words::{NodeId, Region};
 
@@ -153,6 +154,7 @@ fn postgres(
             application_password_file: secrets.source("application-password")?,
             client_networks: vec!["127.0.0.0/8".to_owned()],
             parameters: parameters(facts),
+            protection: ProtectionMode::MaxAvailability,
         }),
         redis: None,
     })

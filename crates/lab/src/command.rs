@@ -7,6 +7,7 @@ use std::time::Duration;
 use anyhow::{Context, Result, bail};
 use clap::{Args, Subcommand};
 use tier0_config::RedisMode;
+use tier0_core::observe::ProtectionMode;
 use tier0_core::record::AutomaticMode;
 
 use crate::account::Account;
@@ -112,6 +113,10 @@ pub struct UpArgs {
     /// Whether the writer may be moved without being asked: armed, observe or off.
     #[arg(long, default_value = "armed", value_parser = automatic)]
     pub automatic: AutomaticMode,
+    /// Commits of PostgreSQL never go on with a single copy by themselves: they wait until a standby
+    /// has joined.
+    #[arg(long)]
+    pub max_protection: bool,
     /// A network namespace for each site, and links between them that can be delayed and cut; needs
     /// root.
     #[arg(long)]
@@ -261,6 +266,10 @@ async fn run_up(arguments: UpArgs) -> Result<ExitCode> {
         redis: arguments.redis,
         redis_mode,
         automatic: arguments.automatic,
+        protection: match arguments.max_protection {
+            true => ProtectionMode::MaxProtection,
+            false => ProtectionMode::MaxAvailability,
+        },
     };
     if arguments.netns {
         plan.network = Network::Namespaces;

@@ -11,7 +11,7 @@ use tier0_config::{
     AgentSettings, DatastoreSettings, Limits, NodeSettings, OrchestratorSettings, PostgresSettings,
     RedisMode, RedisSettings, SentinelSettings, Stack, StackSettings, TelemetrySettings,
 };
-use tier0_core::observe::OnProcessDeath;
+use tier0_core::observe::{OnProcessDeath, ProtectionMode};
 use tier0_core::record::{AutomaticMode, DatastoreKind};
 use tier0_core::words::DatastoreName;
 
@@ -30,6 +30,8 @@ pub struct Size {
     pub redis_mode: RedisMode,
     /// Whether its writer may be moved without being asked.
     pub automatic: AutomaticMode,
+    /// What commits of PostgreSQL do while no standby holds them.
+    pub protection: ProtectionMode,
 }
 
 /// The application's database.
@@ -63,7 +65,7 @@ pub fn stack(
         .collect::<Result<Vec<_>>>()?;
     let mut datastores = Vec::new();
     for number in 0..size.postgres {
-        datastores.push(postgres(directory, number, placement, found, &secrets)?);
+        datastores.push(postgres(directory, number, size, placement, found, &secrets)?);
     }
     for number in 0..size.redis {
         datastores.push(redis(
@@ -139,6 +141,7 @@ fn node(
 fn postgres(
     directory: &Path,
     number: u16,
+    size: Size,
     placement: &mut Placement,
     found: &Preflight,
     secrets: &SecretFiles,
@@ -169,6 +172,7 @@ fn postgres(
             application_password_file: secrets.application_password.clone().into(),
             client_networks: vec![placement.clients()],
             parameters: postgres_parameters(found.shared_memory),
+            protection: size.protection,
         }),
         redis: None,
     })
@@ -313,6 +317,7 @@ mod tests {
             redis: 2,
             redis_mode: RedisMode::Vote,
             automatic: AutomaticMode::Armed,
+            protection: ProtectionMode::MaxAvailability,
         };
         let stack = stack(Path::new("/lab"), size, &mut placement, &found).unwrap();
         assert_eq!(stack.problems(), Vec::<String>::new());
@@ -340,6 +345,7 @@ mod tests {
             redis: 1,
             redis_mode: RedisMode::Vote,
             automatic: AutomaticMode::Off,
+            protection: ProtectionMode::MaxAvailability,
         };
         let stack = stack(Path::new("/lab"), size, &mut placement, &found).unwrap();
         assert_eq!(stack.problems(), Vec::<String>::new());

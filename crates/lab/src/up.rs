@@ -10,6 +10,7 @@ use std::time::Duration;
 use anyhow::{Context, Result, bail};
 use tier0_config::RedisMode;
 use tier0_config::Stack;
+use tier0_core::observe::ProtectionMode;
 use tier0_core::record::{AutomaticMode, DatastoreKind};
 use tier0_core::words::{NodeId, Site};
 
@@ -68,6 +69,7 @@ impl UpPlan {
                 redis: 1,
                 redis_mode: RedisMode::Vote,
                 automatic: AutomaticMode::Off,
+                protection: ProtectionMode::MaxAvailability,
             },
             network: Network::Loopback,
             disks: Disks::Shared,

@@ -130,7 +130,7 @@ pub fn asked(what: &Asked, record: &Record) -> (OperationKind, Region) {
     match what {
         Asked::Move { target, .. } => (OperationKind::Switchover, target.clone()),
         Asked::Rebuild { .. } => (OperationKind::Rebuild, record.writer.clone()),
-        Asked::Expose { .. } => (OperationKind::Leave, record.writer.clone()),
+        Asked::Expose { .. } => (OperationKind::Expose, record.writer.clone()),
         Asked::Arm { .. } => (OperationKind::Arm, record.writer.clone()),
     }
 }

@@ -103,6 +103,7 @@ fn datastore(
         .and_then(|other| core.matching_row(now, record, name, other))
         .map(|row| format!("{}: {}", row.id, row.sentence));
     let kind = shape.datastores.get(name).map(|datastore| datastore.kind);
+    let mode = shape.datastores.get(name).map(|datastore| datastore.protection);
     DatastoreStatus {
         name: name.to_string(),
         kind: match kind {
@@ -115,6 +116,9 @@ fn datastore(
             .protection_of(now, name)
             .map_or("unknown", |protection| protection.word())
             .to_owned(),
+        protection_mode: mode
+            .filter(|_| kind == Some(DatastoreKind::Postgres))
+            .map(|mode| mode.word().to_owned()),
         takeover: of_record
             .map(|it| it.takeover.values().map(|member| member.name.to_string()).collect())
             .unwrap_or_default(),

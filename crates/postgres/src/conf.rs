@@ -7,7 +7,8 @@ use std::collections::BTreeMap;
 use std::path::Path;
 
 use tier0_config::NodeSettings;
-use tier0_core::words::SyncName;
+use tier0_core::observe::ProtectionMode;
+use tier0_core::words::{NodeId, Region, SyncName};
 
 use crate::conninfo;
 use crate::quote;
@@ -167,8 +168,8 @@ pub(crate) enum RoleConf<'a> {
         /// The value of `synchronous_standby_names`.
         rule: String,
     },
-    /// A standby of a node under a name. Its own sync names are empty already, the value they
-    /// must have after a promotion, so that nothing needs a reload then (P7).
+    /// A standby of a node under a name. Its own sync names have the value already that they must
+    /// have after a promotion, so that nothing needs a reload then (P7).
     Standby {
         /// Whom it follows.
         upstream: &'a NodeSettings,
@@ -190,7 +191,7 @@ impl RoleConf<'_> {
         match self {
             RoleConf::Primary { rule } => text.push_str(&line(names, rule)),
             RoleConf::Standby { upstream, application_name } => {
-                text.push_str(&line(names, ""));
+                text.push_str(&line(names, &rule_alone(node, &upstream.region)));
                 let streaming = conninfo::streaming(node, upstream, application_name);
                 text.push_str(&line(conninfo, &streaming));
                 text.push_str(&line(slot, &node.settings.node.slot_name()));
@@ -203,6 +204,18 @@ impl RoleConf<'_> {
 /// The value of `synchronous_standby_names` under which commits wait for exactly this member (P2).
 pub(crate) fn rule(name: &SyncName) -> String {
     rule_for(&name.to_string())
+}
+
+/// The same while there is no standby: commits wait for nobody, or for somebody in the other region
+/// who is not there yet (P9).
+pub(crate) fn rule_alone(node: &Checked, other: &Region) -> String {
+    match node.settings.postgres.protection {
+        ProtectionMode::MaxAvailability => String::new(),
+        ProtectionMode::MaxProtection => {
+            let other = NodeId::new(node.settings.node.datastore().clone(), other.clone());
+            rule(&SyncName::nobody(other))
+        }
+    }
 }
 
 /// The same for a name that is no membership.
@@ -312,6 +325,7 @@ mod tests {
                 .iter()
                 .map(|(key, value)| ((*key).to_owned(), (*value).to_owned()))
                 .collect(),
+            protection: ProtectionMode::MaxAvailability,
         };
         let settings = PostgresNodeSettings::new(
             "main.region1".parse().unwrap(),

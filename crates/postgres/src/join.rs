@@ -37,6 +37,8 @@ enum Phase {
 struct Join {
     name: SyncName,
     phase: Phase,
+    /// The rule that it is taken back to.
+    before: String,
     /// The canary that was seen waiting, and a position that it is not beyond.
     seen: Option<(Arc<Canary>, Lsn)>,
 }
@@ -57,6 +59,16 @@ impl JoinSlot {
 
     fn is(&self, name: &SyncName, phase: Phase) -> bool {
         matches!(&*self.lock(), Some(join) if join.name == *name && join.phase == phase)
+    }
+
+    /// The rule before the join of this name, if that is the newest and was taken back.
+    fn undone(&self, name: &SyncName) -> Option<String> {
+        match &*self.lock() {
+            Some(join) if join.name == *name && join.phase == Phase::Undone => {
+                Some(join.before.clone())
+            }
+            Some(_) | None => None,
+        }
     }
 
     /// Move the pending join of this name on. Whether it was pending.
@@ -101,7 +113,8 @@ impl Server {
         if in_force == conf::rule(name) {
             return self.already_in_force(name, deadline).await;
         }
-        if !in_force.is_empty() {
+        let nobody = SyncName::nobody(name.node().clone());
+        if !in_force.is_empty() && in_force != conf::rule(&nobody) {
             return Err(Trouble::refused(
                 "names-in-force",
                 format!("commits wait for '{in_force}' already; that member must leave first"),
@@ -109,11 +122,13 @@ impl Server {
         }
         // Everything that takes time comes before clients wait.
         let aviary = self.aviary(deadline).await?;
-        let joining = Joining { name: name.clone() };
+        let before = in_force;
+        let joining = Joining { name: name.clone(), before: before.clone() };
         marker::write(&self.node.paths.joining, &joining)
             .await
             .map_err(|error| Trouble::failed(error.to_string()))?;
-        *self.join.lock() = Some(Join { name: name.clone(), phase: Phase::Pending, seen: None });
+        *self.join.lock() =
+            Some(Join { name: name.clone(), phase: Phase::Pending, before, seen: None });
         // The timer runs before the rule can be in force, and outlives this order.
         self.undo_after(name.clone(), join_limit);
         {
@@ -211,18 +226,16 @@ impl Server {
                 tracing::warn!(node = %server.node.settings.node, %name, "join undone: not proven");
                 let _turn = server.role_file.lock().await;
                 // An order that came in between has said what the rule is.
-                if !server.join.is(&name, Phase::Undone) {
-                    return;
-                }
-                if let Err(trouble) = server.take_rule_back().await {
+                let Some(before) = server.join.undone(&name) else { return };
+                if let Err(trouble) = server.take_rule_back(&before).await {
                     tracing::error!(%name, %trouble, "the rule of an unproven join stays");
                 }
             }
         });
     }
 
-    async fn take_rule_back(&self) -> Attempt<()> {
-        self.write_names("").await?;
+    async fn take_rule_back(&self, before: &str) -> Attempt<()> {
+        self.write_names(before).await?;
         if let Some(postmaster) = self.running()? {
             postmaster.reload().map_err(Trouble::io("reload"))?;
         }
@@ -238,7 +251,10 @@ impl Server {
         match BaseDirectory::look(&self.node.paths) {
             BaseDirectory::Primary => {
                 tracing::warn!(node = %self.node.settings.node, "unproven join of before undone");
-                self.take_rule_back().await
+                let joining = marker::read::<Joining>(&self.node.paths.joining)
+                    .map_err(|error| Trouble::refused("marker", error.to_string()))?;
+                let before = joining.map(|joining| joining.before).unwrap_or_default();
+                self.take_rule_back(&before).await
             }
             // A standby's rule is empty already.
             BaseDirectory::Standby | BaseDirectory::Empty | BaseDirectory::Unusable => {
@@ -259,7 +275,7 @@ impl Server {
         }
         {
             let _turn = self.role_file.lock().await;
-            self.take_rule_back().await?;
+            self.take_rule_back("").await?;
         }
         if self.running()?.is_none() {
             return Ok(Fact::Nothing);

@@ -33,6 +33,9 @@ pub(crate) struct Member {
 pub(crate) struct Joining {
     /// The name that the primary waits for.
     pub(crate) name: SyncName,
+    /// The rule before: nobody, or a name that nobody has (P9).
+    #[serde(default)]
+    pub(crate) before: String,
 }
 
 /// A rewind that was begun.

@@ -251,9 +251,9 @@ impl Server {
             Order::PostgresStop => self.stop(deadline).await?,
             Order::PostgresStart { names } => self.start(names.as_ref(), deadline).await?,
             Order::PostgresAdmit { member } => self.admit(member.as_ref(), deadline).await?,
-            Order::PostgresPromote { member, stopped_at, accept_loss } => {
+            Order::PostgresPromote { member, stopped_at, accept_loss, names } => {
                 let proof = crate::promote::Proof::of(member.as_ref(), *accept_loss)?;
-                self.promote(proof, stopped_at.as_ref(), deadline).await?
+                self.promote(proof, stopped_at.as_ref(), names.as_ref(), deadline).await?
             }
             Order::PostgresValidate { token } => self.validate(token, deadline).await?,
             Order::PostgresFollow { upstream, rebuild, keep_old } => {

@@ -6,9 +6,10 @@
 use std::time::Duration;
 
 use tier0_core::order::{Fact, PromoteMember};
-use tier0_core::words::{Lsn, SystemId, Timeline, WalPosition};
+use tier0_core::words::{Lsn, SyncName, SystemId, Timeline, WalPosition};
 
 use crate::base_directory::BaseDirectory;
+use crate::conf;
 use crate::deadline::Deadline;
 use crate::hba::Clients;
 use crate::history::History;
@@ -71,20 +72,24 @@ impl Server {
         &self,
         proof: Proof<'_>,
         stopped_at: Option<&WalPosition>,
+        names: Option<&SyncName>,
         deadline: Deadline,
     ) -> Attempt<Fact> {
         if self.running()?.is_none() {
-            self.start_to_promote(deadline).await?;
+            self.start_to_promote(names, deadline).await?;
         }
         let session = self.session(deadline).await?;
         match self.place(&session, deadline).await? {
-            Place::Primary(position) => self.already_primary(proof, position).await,
+            Place::Primary(position) => {
+                self.already_primary(proof, position, names, deadline).await
+            }
             Place::Standby(standby) => {
                 self.check(proof, &standby)?;
                 if let Some(stopped_at) = stopped_at {
                     self.until_received(&session, standby, stopped_at, deadline).await?;
                     self.until_stream_ended(&session, deadline).await;
                 }
+                self.ensure_names(names, deadline).await?;
                 self.become_primary(&session, deadline).await
             }
         }
@@ -92,19 +97,36 @@ impl Server {
 
     /// Start a server that has ended since the writer moved: only the agent starts one, and while
     /// the operation goes on nothing else is ordered for this node.
-    async fn start_to_promote(&self, deadline: Deadline) -> Attempt<()> {
+    async fn start_to_promote(&self, names: Option<&SyncName>, deadline: Deadline) -> Attempt<()> {
         match BaseDirectory::look(&self.node.paths) {
             BaseDirectory::Standby => self.launch(deadline).await,
             // Promoted, and ended since: it starts with clients kept out, and is judged like any
             // primary before they are let in.
-            BaseDirectory::Primary => self.start(None, deadline).await.map(|_| ()),
+            BaseDirectory::Primary => self.start(names, deadline).await.map(|_| ()),
             BaseDirectory::Empty | BaseDirectory::Unusable => {
                 Err(Trouble::failed("the server is not running, and has no data to start with"))
             }
         }
     }
 
-    async fn already_primary(&self, proof: Proof<'_>, position: WalPosition) -> Attempt<Fact> {
+    /// Commits wait for this name from the promotion on. A standby has it in its files since it
+    /// began to follow, unless the configuration has changed: then the reload is worth its time.
+    async fn ensure_names(&self, names: Option<&SyncName>, deadline: Deadline) -> Attempt<()> {
+        let Some(name) = names else { return Ok(()) };
+        let rule = conf::rule(name);
+        if self.names_in_force(deadline).await? == rule {
+            return Ok(());
+        }
+        self.set_names(&rule, deadline).await
+    }
+
+    async fn already_primary(
+        &self,
+        proof: Proof<'_>,
+        position: WalPosition,
+        names: Option<&SyncName>,
+        deadline: Deadline,
+    ) -> Attempt<Fact> {
         proof.check_system(&position.system)?;
         match proof {
             Proof::Member(member) if position.timeline <= member.timeline => Err(Trouble::refused(
@@ -116,7 +138,10 @@ impl Server {
                 ),
             )),
             Proof::Member(_) | Proof::LossAccepted(_) => {
-                if self.clients() == Clients::KeptOut {
+                self.ensure_names(names, deadline).await?;
+                // Where commits wait, it was started anew with rows that no standby may have: the
+                // join lets clients in (P8).
+                if self.clients() == Clients::KeptOut && names.is_none() {
                     self.open_doors().await?;
                 }
                 Ok(self.promoted(position.system, position.timeline))

@@ -66,7 +66,11 @@ pub fn status(body: &StatusBody) {
             [] => String::new(),
             members => format!(", may be taken over by {}", members.join(", ")),
         };
-        println!("{}: {}{members}", datastore.name, datastore.protection);
+        let mode = match datastore.protection_mode.as_deref() {
+            Some("max-protection") => " (max-protection)",
+            Some(_) | None => "",
+        };
+        println!("{}: {}{mode}{members}", datastore.name, datastore.protection);
         if let Some(explanation) = &datastore.explanation {
             println!("    {explanation}");
         }

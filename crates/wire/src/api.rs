@@ -30,7 +30,8 @@ pub struct OperationBody {
     pub code: Option<String>,
     /// The operation's id.
     pub operation_id: String,
-    /// `switchover`, `failover`, `failback`, `rejoin`, `rebuild`, `join`, `leave`, `restart`.
+    /// `switchover`, `failover`, `failback`, `rejoin`, `rebuild`, `join`, `leave`,
+    /// `expose`, `restart`, `arm`.
     pub kind: String,
     /// `running`, `succeeded`, `done-with-exceptions`, `refused`, `aborted`, `failed`, `unknown`.
     pub result: String,
@@ -195,6 +196,9 @@ pub struct DatastoreStatus {
     pub kind: String,
     /// `protected`, `at-risk`, `exposed` or `best-effort`.
     pub protection: String,
+    /// `max-availability` or `max-protection`; absent for Redis.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub protection_mode: Option<String>,
     /// The members of its takeover set.
     pub takeover: Vec<String>,
     /// The decider row that explains it at the moment, and its sentence.

@@ -51,6 +51,7 @@ fn command() -> Command {
                 lsn: Lsn::from_bytes(0x16_B374_D900),
             }),
             accept_loss: false,
+            names: None,
         },
         limit_ms: 5_000,
     }

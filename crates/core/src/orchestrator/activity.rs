@@ -357,7 +357,7 @@ pub fn plan(shape: &Shape, kind: OperationKind, node: Option<&NodeId>) -> Vec<St
         (OperationKind::Join, _) => {
             &[Step::Number, Step::JoinBegin, Step::Rename, Step::JoinProve, Step::RecordJoin]
         }
-        (OperationKind::Leave, _) => &[Step::RecordLeave, Step::Leave],
+        (OperationKind::Leave | OperationKind::Expose, _) => &[Step::RecordLeave, Step::Leave],
         (OperationKind::Restart, false) => &[Step::Start, Step::Admit],
         (OperationKind::Restart, true) => {
             &[Step::StartRedis, Step::RecordBorn, Step::PromoteRedis, Step::Announce]
@@ -428,7 +428,7 @@ impl Activity {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::observe::{DatastoreShape, MovePolicy, OnProcessDeath};
+    use crate::observe::{DatastoreShape, MovePolicy, OnProcessDeath, ProtectionMode};
     use crate::steps::{Side, row};
 
     #[test]
@@ -440,6 +440,7 @@ mod tests {
                 addresses: BTreeMap::new(),
                 announce: Announce::Vote,
                 on_process_death: OnProcessDeath::Restart,
+                protection: ProtectionMode::MaxAvailability,
             };
             let regions = ["here", "there"].map(|name| name.parse().unwrap()).to_vec();
             Shape { regions, datastores: [("it".parse().unwrap(), datastore)].into() }
@@ -456,6 +457,7 @@ mod tests {
             OperationKind::Rebuild,
             OperationKind::Join,
             OperationKind::Leave,
+            OperationKind::Expose,
             OperationKind::Restart,
         ] {
             for of in [DatastoreKind::Postgres, DatastoreKind::Redis] {

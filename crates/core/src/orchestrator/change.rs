@@ -3,7 +3,7 @@
 //! A change is applied to the record that is known to be stored; the driver stores the result by
 //! compare-and-swap. A change that no longer makes sense on the record it meets is refused.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use crate::guard::Guard;
 use crate::order::Refusal;
@@ -16,7 +16,7 @@ use crate::words::{
     SyncName, WallMillis,
 };
 
-use crate::observe::Shape;
+use crate::observe::{ProtectionMode, Shape};
 
 /// One change of the record.
 #[derive(Debug, Clone, PartialEq)]
@@ -34,6 +34,8 @@ pub enum Change {
         operation: OperationId,
         /// The memberships it relies on: each must still be in the takeover set.
         members: BTreeMap<DatastoreName, SyncName>,
+        /// The datastores whose commits wait on the new side until a standby has joined (P9).
+        waiting: BTreeSet<DatastoreName>,
     },
     /// The abort of an operation; it and `Swap` start from one revision, so one of them fails.
     Abort {
@@ -57,6 +59,16 @@ pub enum Change {
     Leave {
         /// Which node.
         node: NodeId,
+        /// Why.
+        reason: String,
+        /// What commits do from then on (P9).
+        mode: ProtectionMode,
+    },
+    /// A person says that commits go on with a single copy, or the configuration does again. What is
+    /// held stays held.
+    Expose {
+        /// Of which datastore.
+        datastore: DatastoreName,
         /// Why.
         reason: String,
     },
@@ -160,11 +172,11 @@ pub fn apply(record: &Record, change: &Change, wall: WallMillis) -> Result<Recor
             }
             next.claim = Some(claim.clone());
         }
-        Change::Swap { operation, members } => {
+        Change::Swap { operation, members, waiting } => {
             for (name, member) in members {
                 still_member(record, name, member)?;
             }
-            swap(record, &mut next, operation, wall)?;
+            swap(record, &mut next, operation, waiting, wall)?;
         }
         Change::Abort { operation } => {
             let claim = claimed(&mut next, operation)?;
@@ -185,13 +197,24 @@ pub fn apply(record: &Record, change: &Change, wall: WallMillis) -> Result<Recor
             datastore_of(&mut next, datastore)?.memberships += 1;
         }
         Change::Join { member } => join(record, &mut next, member)?,
-        Change::Leave { node, reason } => {
+        Change::Leave { node, reason, mode } => {
             next.held.remove(node);
             let datastore = datastore_of(&mut next, node.datastore())?;
             datastore.takeover.remove(node);
             if datastore.takeover.is_empty() {
-                datastore.protection = exposed(&datastore.protection, wall, reason);
+                datastore.protection = match (mode, &datastore.protection) {
+                    // Commits that go on already go on.
+                    (ProtectionMode::MaxAvailability, _) | (_, Protection::Exposed { .. }) => {
+                        exposed(&datastore.protection, wall, reason)
+                    }
+                    (ProtectionMode::MaxProtection, _) => waits(reason),
+                };
             }
+        }
+        Change::Expose { datastore, reason } => {
+            let datastore = datastore_of(&mut next, datastore)?;
+            datastore.takeover.clear();
+            datastore.protection = exposed(&datastore.protection, wall, reason);
         }
         Change::Floors { floors } => {
             for (node, floor) in floors {
@@ -227,6 +250,7 @@ fn swap(
     record: &Record,
     next: &mut Record,
     operation: &OperationId,
+    waiting: &BTreeSet<DatastoreName>,
     wall: WallMillis,
 ) -> Result<(), Refusal> {
     let claim = claimed(next, operation)?;
@@ -254,16 +278,16 @@ fn swap(
     }
     next.epoch = record.epoch.next();
     next.writer = target;
-    for datastore in next.datastores.values_mut() {
+    for (name, datastore) in &mut next.datastores {
         if Guard::SwapEmptiesTakeover.holds() {
             datastore.takeover.clear();
         }
+        let reason = "the writer moved; the old side has not joined yet";
         if datastore.kind == DatastoreKind::Postgres {
-            datastore.protection = exposed(
-                &datastore.protection,
-                wall,
-                "the writer moved; the old side has not joined yet",
-            );
+            datastore.protection = match waiting.contains(name) {
+                true => waits(reason),
+                false => exposed(&datastore.protection, wall, reason),
+            };
         }
     }
     Ok(())
@@ -292,6 +316,11 @@ fn join(record: &Record, next: &mut Record, member: &Member) -> Result<(), Refus
     datastore.takeover.insert(node.clone(), member.clone());
     datastore.protection = Protection::Protected;
     Ok(())
+}
+
+/// Commits wait until somebody joins: nothing is acknowledged that only one copy has.
+fn waits(reason: &str) -> Protection {
+    Protection::AtRisk { reason: format!("{reason}; commits wait until a standby has joined") }
 }
 
 fn exposed(before: &Protection, wall: WallMillis, reason: &str) -> Protection {

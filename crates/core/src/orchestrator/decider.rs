@@ -10,10 +10,10 @@ use std::time::Duration;
 
 use crate::guard::Guard;
 use crate::observe::{
-    DatastoreShape, PostgresRole, PostgresView, ProcessState, RedisRole, RedisView,
+    DatastoreShape, PostgresRole, PostgresView, ProcessState, ProtectionMode, RedisRole, RedisView,
 };
 use crate::record::{DatastoreKind, DatastoreRecord, Member, OperationKind};
-use crate::words::{DatastoreName, Lsn, Moment, NodeId, Region};
+use crate::words::{DatastoreName, Lsn, Moment, NodeId, Region, SyncName};
 
 use super::activity::Ended;
 use super::change::Change;
@@ -51,12 +51,16 @@ pub enum Decision {
 
 /// One datastore as it is now.
 pub struct Situation<'a> {
+    /// Its name.
+    pub name: &'a DatastoreName,
     /// What the record says of it.
     pub record: &'a DatastoreRecord,
     /// Its shape.
     pub shape: &'a DatastoreShape,
     /// The writer's region.
     pub writer_region: &'a Region,
+    /// The other region.
+    pub other_region: &'a Region,
     /// Why the writer's agent counts as silent.
     pub writer_agent_silent: bool,
     /// Why the other agent counts as silent.
@@ -95,6 +99,31 @@ impl Situation<'_> {
         self.other_postgres
             .map(|view| view.process)
             .or_else(|| self.other_redis.map(|view| view.process))
+    }
+
+    /// Whether commits of this datastore never go on with a single copy by themselves (P9).
+    fn keeps_waiting(&self) -> bool {
+        self.shape.protection == ProtectionMode::MaxProtection
+    }
+
+    /// Whether the member has been gone, or a commit has waited for it, too long.
+    fn member_is_lost(&self) -> bool {
+        self.member().is_some()
+            && (self.commit_wait >= self.stall
+                || !self.member_streams() && self.not_following_for >= self.stall)
+    }
+
+    /// Whether commits wait for something else than the name that nobody has.
+    fn waits_otherwise(&self) -> bool {
+        let other = NodeId::new(self.name.clone(), self.other_region.clone());
+        let rule = SyncName::nobody(other).rule();
+        let names = self.writer_postgres.and_then(|view| view.sync_names.as_ref());
+        names.is_some_and(|names| *names != rule)
+    }
+
+    fn other_is_no_standby(&self) -> bool {
+        is_down(self.other_process())
+            || self.other_postgres.is_some_and(|view| view.role == Some(PostgresRole::Primary))
     }
 
     fn streams_as(&self, name: &str) -> bool {
@@ -194,18 +223,39 @@ pub const DECIDER: &[DeciderRow] = &[
     DeciderRow {
         id: "P08",
         kind: Postgres,
-        applies: |it| {
-            it.member().is_some()
-                && (it.commit_wait >= it.stall
-                    || !it.member_streams() && it.not_following_for >= it.stall)
-        },
+        applies: |it| !it.keeps_waiting() && (it.member_is_lost() || it.record.is_waiting()),
         decision: Decision::RepairOther(OperationKind::Leave),
         sentence: "the member has been gone, or a commit has waited for it, longer than commits may wait: it leaves, record first",
     },
     DeciderRow {
+        id: "P20",
+        kind: Postgres,
+        applies: |it| it.member_is_lost() && !it.other_agent_silent && it.other_is_no_standby(),
+        decision: Decision::RepairOther(OperationKind::Leave),
+        sentence: "max-protection, and the member has ended: it leaves to be made to follow again, and commits go on waiting",
+    },
+    DeciderRow {
+        id: "P19",
+        kind: Postgres,
+        applies: |it| it.member_is_lost(),
+        decision: Decision::Wait,
+        sentence: "max-protection: the member is gone, and commits wait until it is back or an operator exposes",
+    },
+    DeciderRow {
+        id: "P21",
+        kind: Postgres,
+        applies: |it| it.record.is_waiting() && it.waits_otherwise(),
+        decision: Decision::RepairWriter(OperationKind::Restart),
+        sentence: "the record says that commits wait until a standby has joined: they are made to",
+    },
+    // Nobody can prove that commits wait for a member while there is none: clients that are kept
+    // out come in after the join.
+    DeciderRow {
         id: "P06",
         kind: Postgres,
-        applies: |it| it.writer_postgres.is_some_and(|view| !view.clients_admitted),
+        applies: |it| {
+            !it.record.is_waiting() && it.writer_postgres.is_some_and(|view| !view.clients_admitted)
+        },
         decision: Decision::RepairWriter(OperationKind::Restart),
         sentence: "the writer's server keeps clients out: prove that commits wait, then let them in",
     },
@@ -214,6 +264,7 @@ pub const DECIDER: &[DeciderRow] = &[
         kind: Postgres,
         applies: |it| {
             it.member().is_none()
+                && !it.record.is_waiting()
                 && it.writer_postgres.is_some_and(|view| {
                     view.sync_names.as_deref().is_some_and(|names| !names.is_empty())
                 })
@@ -252,10 +303,7 @@ pub const DECIDER: &[DeciderRow] = &[
     DeciderRow {
         id: "P12",
         kind: Postgres,
-        applies: |it| {
-            is_down(it.other_process())
-                || it.other_postgres.is_some_and(|view| view.role == Some(PostgresRole::Primary))
-        },
+        applies: |it| it.other_is_no_standby(),
         decision: Decision::RepairOther(OperationKind::Rejoin),
         sentence: "the other region's node is not a standby: it becomes one",
     },
@@ -427,9 +475,11 @@ impl Orchestrator {
             |region: &Region| self.seen.agent_silent(region, now.moment, silence).is_some();
         let shape = self.settings.shape.datastores.get(name)?;
         let situation = Situation {
+            name,
             record: record.datastores.get(name)?,
             shape,
             writer_region: &record.writer,
+            other_region,
             writer_agent_silent: silent(&record.writer),
             other_agent_silent: silent(other_region),
             writer_postgres: self.seen.postgres(&writer),

@@ -352,6 +352,7 @@ impl Orchestrator {
             | Change::Finish(_)
             | Change::Join { .. }
             | Change::Leave { .. }
+            | Change::Expose { .. }
             | Change::Floors { .. }
             | Change::Arm(_)
             | Change::Born { .. } => {}

@@ -4,10 +4,10 @@
 use std::time::Duration;
 
 use crate::guard::Guard;
-use crate::observe::ProcessState;
+use crate::observe::{ProcessState, ProtectionMode};
 use crate::order::{Order, PromoteMember, Refusal};
 use crate::readiness::{self, Question};
-use crate::record::{Claim, ClaimPhase, End, Finished, OperationKind};
+use crate::record::{Claim, ClaimPhase, DatastoreRecord, End, Finished, OperationKind};
 use crate::steps::{Step, StepKey};
 use crate::words::{DatastoreName, NodeId, Region, SyncName, WalPosition};
 
@@ -189,8 +189,12 @@ impl Orchestrator {
                     floor: member.floor,
                 });
                 let accept_loss = activity.consent != Consent::None;
-                let order =
-                    Order::PostgresPromote { member, stopped_at: facts.stopped_at, accept_loss };
+                let order = Order::PostgresPromote {
+                    member,
+                    stopped_at: facts.stopped_at,
+                    accept_loss,
+                    names: self.waited_for(name),
+                };
                 send(&new, order, limits.promote)
             }
             Step::SentinelFailover => send(&new, Order::RedisSentinelFailover, limits.promote),
@@ -236,12 +240,15 @@ impl Orchestrator {
                 send(&old, Order::RedisUnfence { min_replicas_to_write }, limits.command)
             }
             Step::Start => {
-                let names = self.member_name(name).filter(|_| Guard::StartsWithNames.holds());
+                let names = self.waited_for(name).filter(|_| Guard::StartsWithNames.holds());
                 send(&new, Order::PostgresStart { names }, limits.promote)
             }
-            Step::Admit => {
-                send(&new, Order::PostgresAdmit { member: self.member_name(name) }, limits.promote)
-            }
+            Step::Admit => match self.waited_for(name) {
+                Some(name) if name.is_nobody() => {
+                    skip("commits wait until a standby has joined, and clients come in after that")
+                }
+                member => send(&new, Order::PostgresAdmit { member }, limits.promote),
+            },
             Step::StartRedis => {
                 if self.seen.answering(&new, now.moment, limits.silence) == Answering::Yes {
                     return skip("it runs");
@@ -254,18 +261,15 @@ impl Orchestrator {
                 send(&new, Order::RedisStart { first }, limits.promote)
             }
             Step::RecordBorn => Begin::Change(Change::Born { datastore: name.clone() }),
-            Step::RecordLeave => match &activity.node {
-                Some(node) if self.is_member(node) || self.is_held(node) => {
-                    Begin::Change(Change::Leave {
-                        node: node.clone(),
-                        reason: activity.reason.clone(),
-                    })
-                }
-                Some(_) | None => skip("it is neither in the takeover set nor held"),
-            },
+            Step::RecordLeave => self.begin_record_leave(activity, name),
             Step::Leave => {
                 let writer = NodeId::new(name.clone(), activity.target.clone());
                 match self.seen.answering(&writer, now.moment, limits.silence) {
+                    // One that runs only takes the names.
+                    Answering::Yes if self.is_waiting(name) => {
+                        let names = self.waited_for(name);
+                        send(&writer, Order::PostgresStart { names }, limits.command)
+                    }
                     Answering::Yes => send(&writer, Order::PostgresLeave, limits.command),
                     Answering::ServerDown | Answering::ServerSilent => {
                         skip("the writer's server does not run")
@@ -335,6 +339,29 @@ impl Orchestrator {
             | Step::Finish
             | Step::RecordArm
             | Step::RecordAbort => skip("this step belongs to the stack"),
+        }
+    }
+
+    /// Who leaves does so in the record first; a person's word, or the configuration's, ends the
+    /// waiting of a datastore that has nobody to leave.
+    fn begin_record_leave(&self, activity: &Activity, name: &DatastoreName) -> Begin {
+        let mode = self.protection_mode(name);
+        let reason = activity.reason.clone();
+        let ends_waiting = mode == ProtectionMode::MaxAvailability && self.is_waiting(name);
+        let leaves = |node: &&NodeId| {
+            // Only a rebuild releases what is held.
+            let released = activity.kind == OperationKind::Rebuild && self.is_held(node);
+            self.is_member(node) || released
+        };
+        match activity.node.as_ref().filter(leaves) {
+            Some(_) | None if activity.kind == OperationKind::Expose => {
+                Begin::Change(Change::Expose { datastore: name.clone(), reason })
+            }
+            Some(node) => Begin::Change(Change::Leave { node: node.clone(), reason, mode }),
+            None if ends_waiting => {
+                Begin::Change(Change::Expose { datastore: name.clone(), reason })
+            }
+            None => skip("it is neither in the takeover set nor held"),
         }
     }
 
@@ -413,7 +440,11 @@ impl Orchestrator {
                     Some((name.clone(), facts.member.as_ref()?.name.clone()))
                 })
                 .collect();
-            return Begin::Change(Change::Swap { operation: activity.id.clone(), members });
+            let keeps_waiting =
+                |name: &&DatastoreName| self.protection_mode(name) == ProtectionMode::MaxProtection;
+            let waiting = record.datastores.keys().filter(keeps_waiting).cloned().collect();
+            let operation = activity.id.clone();
+            return Begin::Change(Change::Swap { operation, members, waiting });
         }
         let waited = now.moment.since(activity.waiting_since(Step::Swap));
         if waited > self.settings.limits.receive {
@@ -508,9 +539,25 @@ impl Orchestrator {
 
     /// The name for which the writer's node of a datastore must wait; `None` where the record
     /// says exposed.
-    fn member_name(&self, name: &DatastoreName) -> Option<SyncName> {
-        let datastore = self.record.as_ref()?.datastores.get(name)?;
+    fn waited_for(&self, name: &DatastoreName) -> Option<SyncName> {
+        let record = self.record.as_ref()?;
+        let datastore = record.datastores.get(name)?;
+        if datastore.is_waiting() {
+            let other = self.settings.shape.other(&record.writer)?;
+            return Some(SyncName::nobody(NodeId::new(name.clone(), other.clone())));
+        }
         datastore.takeover.values().next().map(|member| member.name.clone())
+    }
+
+    /// Whether commits of a datastore wait until a standby has joined.
+    pub(super) fn is_waiting(&self, name: &DatastoreName) -> bool {
+        let datastore = self.record.as_ref().and_then(|record| record.datastores.get(name));
+        datastore.is_some_and(DatastoreRecord::is_waiting)
+    }
+
+    fn protection_mode(&self, name: &DatastoreName) -> ProtectionMode {
+        let shape = self.settings.shape.datastores.get(name);
+        shape.map(|shape| shape.protection).unwrap_or_default()
     }
 
     fn is_member(&self, node: &NodeId) -> bool {

@@ -47,8 +47,7 @@ impl Covered<'_> {
 
     fn names_the_member(&self) -> bool {
         let (Some(member), Some(writer)) = (self.member(), self.writer) else { return false };
-        let rule = format!("FIRST 1 (\"{}\")", member.name);
-        writer.sync_names.as_deref() == Some(rule.as_str())
+        writer.sync_names.as_ref() == Some(&member.name.rule())
     }
 }
 

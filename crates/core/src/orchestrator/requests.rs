@@ -131,7 +131,7 @@ impl Orchestrator {
                 self.datastore_is_free(datastore)?;
                 let node = self.member_to_expose(record, datastore)?;
                 self.writer_answers(now, record, datastore)?;
-                Ok((OperationKind::Leave, Some(node), Consent::None))
+                Ok((OperationKind::Expose, Some(node), Consent::None))
             }
         }
     }
@@ -175,6 +175,10 @@ impl Orchestrator {
                 format!("there is no datastore {datastore}"),
             ));
         };
+        let other = self.settings.shape.other(&record.writer);
+        if let (true, Some(other)) = (of_record.is_waiting(), other) {
+            return Ok(NodeId::new(datastore.clone(), other.clone()));
+        }
         let Some((node, member)) = of_record.takeover.iter().next() else {
             return Err(Refusal::new(
                 "already-exposed",

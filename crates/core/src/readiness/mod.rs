@@ -7,6 +7,7 @@ mod autostart;
 mod backup;
 mod clocks;
 mod connectivity;
+mod copies;
 mod credentials;
 mod disk;
 pub(crate) mod durability;
@@ -241,6 +242,7 @@ pub fn judge(question: &Question) -> Vec<Finding> {
                 findings.push(versions::check(question, name));
                 findings.push(credentials::check(question, name));
                 findings.push(sessions::check(question, name));
+                findings.extend(copies::check(question, name));
             }
             DatastoreKind::Redis => {
                 findings.push(redis_replica::check(question, name));

@@ -181,6 +181,22 @@ impl SyncName {
         SyncName { node, membership }
     }
 
+    /// A name that nobody ever has, since memberships are numbered from 1. Commits that wait for it
+    /// wait until a standby joins, or an operator says that they go on.
+    pub fn nobody(node: NodeId) -> Self {
+        SyncName { node, membership: 0 }
+    }
+
+    /// Whether nobody ever has it.
+    pub fn is_nobody(&self) -> bool {
+        self.membership == 0
+    }
+
+    /// The value of `synchronous_standby_names` under which commits wait for exactly this name (P2).
+    pub fn rule(&self) -> String {
+        format!("FIRST 1 (\"{self}\")")
+    }
+
     /// Whose membership it is.
     pub fn node(&self) -> &NodeId {
         &self.node

@@ -11,20 +11,21 @@ const HEALED_WITHIN: u64 = 90 * SECOND;
 /// Stacks that have come up by themselves, by what they consist of.
 #[derive(Default)]
 pub struct Starts {
-    whole: BTreeMap<(usize, usize, bool, bool), Chaos>,
+    whole: BTreeMap<(usize, usize, bool, bool, bool), Chaos>,
 }
 
 impl Starts {
     fn of(&mut self, wanted: &Parameters) -> Chaos {
         let (postgres, redis, documented) = (wanted.postgres, wanted.redis, wanted.documented);
-        let death_moves = wanted.death_moves;
+        let (death_moves, max_protection) = (wanted.death_moves, wanted.max_protection);
         let make = || {
             let calm = Parameters::calm(postgres, redis, documented);
-            let mut chaos = Chaos::new(Parameters { death_moves, ..calm });
+            let mut chaos = Chaos::new(Parameters { death_moves, max_protection, ..calm });
             assert!(chaos.run(20 * SECOND, Chaos::is_whole), "it did not come up");
             chaos
         };
-        self.whole.entry((postgres, redis, documented, death_moves)).or_insert_with(make).clone()
+        let key = (postgres, redis, documented, death_moves, max_protection);
+        self.whole.entry(key).or_insert_with(make).clone()
     }
 
     /// Live through the day of a seed. Panics when anything is not as it must be.

@@ -526,7 +526,10 @@ impl Chaos {
     fn began(&mut self, run: u64, activity: &Activity) {
         self.say(|| format!("run {run} begins {} {} {}", activity.kind, activity.id, activity.by));
         self.check_automatic(activity);
-        let gives_up = matches!(activity.kind, OperationKind::Leave | OperationKind::Rebuild);
+        let gives_up = matches!(
+            activity.kind,
+            OperationKind::Leave | OperationKind::Expose | OperationKind::Rebuild
+        );
         let Some(node) = activity.node.as_ref().filter(|_| gives_up) else { return };
         if activity.kind == OperationKind::Rebuild {
             // Whoever asks for it releases what is there.

@@ -3,7 +3,7 @@
 
 use std::time::Duration;
 
-use tier0_core::observe::{Announce, OnProcessDeath};
+use tier0_core::observe::{Announce, OnProcessDeath, ProtectionMode};
 use tier0_core::orchestrator::Settings;
 use tier0_core::record::{AutomaticMode, DatastoreKind};
 
@@ -44,6 +44,8 @@ pub struct Parameters {
     pub stream_carries: usize,
     /// How much WAL a write is, in bytes.
     pub write_bytes: u64,
+    /// Commits never go on with a single copy by themselves.
+    pub max_protection: bool,
 }
 
 impl Parameters {
@@ -66,6 +68,7 @@ impl Parameters {
             wall_jump: 0,
             stream_carries: usize::MAX,
             write_bytes: 8,
+            max_protection: false,
         }
     }
 
@@ -77,7 +80,7 @@ impl Parameters {
             _ => (1, 1),
         };
         let slow = random.once_in(4);
-        Parameters {
+        let mut drawn = Parameters {
             documented: redis > 0 && random.once_in(6),
             lasts: random.between(8, 16) * SECOND,
             breaks_once_in: random.between(20, 200),
@@ -98,7 +101,10 @@ impl Parameters {
             stream_carries: if random.once_in(3) { 1 } else { usize::MAX },
             write_bytes: if random.once_in(3) { 2_000_000 } else { 8 },
             ..Parameters::calm(postgres, redis, false)
-        }
+        };
+        // Without a draw of its own, so that a seed's day stays what it was.
+        drawn.max_protection = drawn.wall_jump.rem_euclid(4) == 0;
+        drawn
     }
 
     pub fn settings(&self) -> Settings {
@@ -110,6 +116,9 @@ impl Parameters {
             }
             if datastore.kind == DatastoreKind::Postgres && !self.death_moves {
                 datastore.on_process_death = OnProcessDeath::Restart;
+            }
+            if datastore.kind == DatastoreKind::Postgres && self.max_protection {
+                datastore.protection = ProtectionMode::MaxProtection;
             }
         }
         settings

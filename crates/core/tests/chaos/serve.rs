@@ -105,7 +105,7 @@ impl Chaos {
         if undo {
             let joining = server.joining.take().unwrap();
             if server.names == joining.name {
-                server.names.clear();
+                server.names = joining.before;
             }
         }
         if server.pending.is_empty() {
@@ -137,6 +137,11 @@ impl Chaos {
             server.waiting_since = None;
         }
         server.pending = left;
+        let alone = !done.is_empty() && server.names.is_empty();
+        if alone && self.parameters.max_protection && self.authority().writer == *id.region() {
+            let protection = &self.authority().datastores[id.datastore()].protection;
+            assert_eq!(protection.word(), "exposed", "{id} acknowledges what no standby has");
+        }
         for (_, write) in done {
             self.acknowledged.write(id, timeline, write);
         }
@@ -256,8 +261,8 @@ impl Chaos {
                 let name = name.to_string();
                 if server.names != name {
                     let until = now + join_limit_ms * MS;
-                    server.joining = Some(Joining { name: name.clone(), until, proven: false });
-                    server.names = name;
+                    let before = std::mem::replace(&mut server.names, name.clone());
+                    server.joining = Some(Joining { name, until, proven: false, before });
                 }
                 learnt(Fact::Waiting { lsn: wal.lsn })
             }
@@ -385,7 +390,8 @@ impl Chaos {
     }
 
     fn promote(&mut self, command: &Command, since: u64) -> Option<Outcome> {
-        let Order::PostgresPromote { member, stopped_at, accept_loss } = &command.order else {
+        let Order::PostgresPromote { member, stopped_at, accept_loss, names } = &command.order
+        else {
             return failed("another order");
         };
         let id = &command.node;
@@ -394,7 +400,7 @@ impl Chaos {
         }
         let server = &self.servers[id];
         if !server.runs() {
-            return self.promote_ended(id);
+            return self.promote_ended(id, names.as_ref());
         }
         if server.base == Base::Primary {
             let before = |member: &tier0_core::order::PromoteMember| {
@@ -403,7 +409,12 @@ impl Chaos {
             if member.as_ref().is_some_and(before) {
                 return refused("not-a-standby");
             }
-            self.servers.get_mut(id).unwrap().admitted = true;
+            let server = self.servers.get_mut(id).unwrap();
+            if let Some(names) = names {
+                server.names = names.to_string();
+            } else {
+                server.admitted = true;
+            }
             return learnt(Fact::Promoted { position: self.wal(id) });
         }
         if let (Some(member), false) = (member, accept_loss) {
@@ -425,7 +436,7 @@ impl Chaos {
         server.base = Base::Primary;
         server.timeline += 1;
         server.admitted = true;
-        server.names.clear();
+        server.names = names.as_ref().map(ToString::to_string).unwrap_or_default();
         server.joining = None;
         server.follows = None;
         server.streaming = false;
@@ -435,12 +446,12 @@ impl Chaos {
 
     /// A server that ended is started on what it has, clients kept out; the promotion goes on at
     /// the next look.
-    fn promote_ended(&mut self, id: &NodeId) -> Option<Outcome> {
+    fn promote_ended(&mut self, id: &NodeId, names: Option<&SyncName>) -> Option<Outcome> {
         let server = self.servers.get_mut(id).unwrap();
         match server.base {
             Base::Empty => return failed("the server is not running"),
             Base::Primary => {
-                server.names.clear();
+                server.names = names.map(ToString::to_string).unwrap_or_default();
                 server.joining = None;
             }
             Base::Standby => {}

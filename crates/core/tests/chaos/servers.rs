@@ -23,6 +23,8 @@ pub struct Joining {
     pub name: String,
     pub until: u64,
     pub proven: bool,
+    /// For whom commits waited before.
+    pub before: String,
 }
 
 #[derive(Debug, Clone)]

@@ -58,7 +58,10 @@ impl Chaos {
             timeline: Some(Timeline(server.timeline)),
             flushed: Some(self.lsn(server.log.len())),
             replayed: Some(self.lsn(server.log.len())),
-            sync_names: running.then(|| server.names.clone()),
+            sync_names: running.then(|| match server.names.as_str() {
+                "" => String::new(),
+                name => format!("FIRST 1 (\"{name}\")"),
+            }),
             followers: self
                 .servers
                 .values()

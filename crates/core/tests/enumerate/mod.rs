@@ -8,7 +8,7 @@ mod lease;
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use tier0_core::agent::{Judgement, Obeyed, hear, judge};
-use tier0_core::observe::{AgentReport, Announce, DatastoreShape, Shape};
+use tier0_core::observe::{AgentReport, Announce, DatastoreShape, ProtectionMode, Shape};
 use tier0_core::orchestrator::{Change, Consent, Lag, Seen, apply, first_record};
 use tier0_core::order::{Command, Order, Outcome};
 use tier0_core::readiness::{Level, Question, judge as judge_move};
@@ -160,7 +160,10 @@ fn claim(id: &str, kind: OperationKind, from: &str, target: &str, accept_loss: b
 /// Every change that anybody could ask for now.
 fn changes(record: &Record) -> Vec<Change> {
     let operations = ["aaaaaaaa-1", "aaaaaaaa-2"];
-    let mut all = vec![Change::Number { datastore: "pg1".parse().unwrap() }];
+    let mut all = vec![
+        Change::Number { datastore: "pg1".parse().unwrap() },
+        Change::Expose { datastore: "pg1".parse().unwrap(), reason: "test".to_owned() },
+    ];
     let other = if record.writer == region("region1") { "region2" } else { "region1" };
     for id in operations {
         let operation: OperationId = id.parse().unwrap();
@@ -171,7 +174,10 @@ fn changes(record: &Record) -> Vec<Change> {
         for number in 1..=2 {
             let name = SyncName::new(node(&format!("pg1.{other}")), number);
             let members = BTreeMap::from([("pg1".parse().unwrap(), name)]);
-            all.push(Change::Swap { operation: operation.clone(), members });
+            for waiting in [BTreeSet::new(), BTreeSet::from(["pg1".parse().unwrap()])] {
+                let (operation, members) = (operation.clone(), members.clone());
+                all.push(Change::Swap { operation, members, waiting });
+            }
         }
         all.push(Change::Abort { operation: operation.clone() });
         all.push(Change::Finish(Finished { operation, end: End::Succeeded }));
@@ -180,7 +186,10 @@ fn changes(record: &Record) -> Vec<Change> {
         for number in 1..=2 {
             all.push(Change::Join { member: member(place, number) });
         }
-        all.push(Change::Leave { node: node(&format!("pg1.{place}")), reason: "test".to_owned() });
+        for mode in [ProtectionMode::MaxAvailability, ProtectionMode::MaxProtection] {
+            let (node, reason) = (node(&format!("pg1.{place}")), "test".to_owned());
+            all.push(Change::Leave { node, reason, mode });
+        }
     }
     all
 }
@@ -241,6 +250,10 @@ fn wrong(record: &Record, change: &Change, next: &Record) -> Option<&'static str
     if after.takeover.is_empty() == (after.protection == Protection::Protected) {
         return Some("protected and the takeover set disagree");
     }
+    let exposes = matches!(change, Change::Expose { .. });
+    if exposes && record.held != next.held {
+        return Some("what is held is released by a word that is no rebuild");
+    }
     if let Change::Join { member } = change {
         if member.name.membership() != before.memberships {
             return Some("an old membership joins");
@@ -262,6 +275,7 @@ fn wrong(record: &Record, change: &Change, next: &Record) -> Option<&'static str
         | Change::Number { .. }
         | Change::Join { .. }
         | Change::Leave { .. }
+        | Change::Expose { .. }
         | Change::Floors { .. }
         | Change::Arm(_)
         | Change::Born { .. } => None,

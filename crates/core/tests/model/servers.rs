@@ -253,7 +253,7 @@ impl World {
                 self.servers[place].admitted = true;
                 Some(Outcome::done())
             }
-            Order::PostgresPromote { member, stopped_at, accept_loss } => {
+            Order::PostgresPromote { member, stopped_at, accept_loss, .. } => {
                 self.promote(place, member.as_ref(), stopped_at.as_ref(), *accept_loss, epoch)
             }
             Order::PostgresFollow { rebuild, .. } => self.follow(place, *rebuild),

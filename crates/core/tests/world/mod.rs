@@ -41,6 +41,7 @@ pub fn settings(postgres: usize, redis: usize) -> Settings {
                 DatastoreKind::Postgres => OnProcessDeath::Failover,
                 DatastoreKind::Redis => OnProcessDeath::Restart,
             },
+            protection: ProtectionMode::MaxAvailability,
         };
         datastores.insert(name.parse().unwrap(), shape);
     };
@@ -92,6 +93,7 @@ pub struct Server {
     pub promotions: u32,
     pub canary: bool,
     pub stuck_for_ms: u64,
+    pub commit_wait_ms: u64,
     pub answered_at: u64,
 }
 
@@ -166,6 +168,7 @@ impl World {
                     promotions: 0,
                     canary: false,
                     stuck_for_ms: 0,
+                    commit_wait_ms: 0,
                     answered_at: 0,
                 };
                 servers.insert(NodeId::new(name.clone(), place.clone()), server);
@@ -473,11 +476,20 @@ impl World {
                 server.names = names.as_ref().map(ToString::to_string).unwrap_or_default();
                 Outcome::done()
             }
-            Order::PostgresAdmit { .. } => {
+            Order::PostgresAdmit { member } => {
+                let streams = |name: &SyncName| {
+                    self.servers.values().any(|server| {
+                        server.process == ProcessState::Running
+                            && server.streaming_as.as_deref() == Some(&name.to_string())
+                    })
+                };
+                if !member.as_ref().is_none_or(streams) {
+                    return Outcome::Unknown { why: "the member did not flush".to_owned() };
+                }
                 self.servers.get_mut(&id).unwrap().admitted = true;
                 Outcome::done()
             }
-            Order::PostgresPromote { .. } => {
+            Order::PostgresPromote { names, .. } => {
                 if !running {
                     return failed("down");
                 }
@@ -489,7 +501,7 @@ impl World {
                     server.promotions += 1;
                     server.follows = None;
                     server.streaming_as = None;
-                    server.names = String::new();
+                    server.names = names.as_ref().map(ToString::to_string).unwrap_or_default();
                 }
                 Outcome::Done { fact: Fact::Promoted { position: position(server) } }
             }

@@ -127,7 +127,10 @@ impl World {
                 logical_slots: Vec::new(),
                 expiring: None,
                 disk_free: Some(10_000_000_000),
-                settings: BTreeMap::new(),
+                settings: match server.commit_wait_ms {
+                    0 => BTreeMap::new(),
+                    waits => [("tier0.commit_wait_ms".to_owned(), waits.to_string())].into(),
+                },
                 version: Some(150_018),
                 commits: (running && server.primary && server.admitted).then_some(CommitProbe {
                     kept_failing_ms: server.stuck_for_ms,

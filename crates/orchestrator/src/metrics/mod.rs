@@ -41,6 +41,12 @@ struct OfDatastore {
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct OfProtectionMode {
+    datastore: String,
+    mode: String,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
 struct OfKind {
     kind: String,
     result: String,
@@ -115,6 +121,7 @@ pub struct Metrics {
     revision: Gauge,
     writer: Family<OfRegion, Gauge>,
     protection: Family<OfDatastore, Gauge>,
+    protection_mode: Family<OfProtectionMode, Gauge>,
     exposed_seconds: Seconds,
     behind: Family<OfNode, Gauge>,
     behind_seconds: Family<OfNode, Seconds>,
@@ -143,6 +150,7 @@ impl Metrics {
             revision: Gauge::default(),
             writer: Family::default(),
             protection: Family::default(),
+            protection_mode: Family::default(),
             exposed_seconds: Seconds::default(),
             behind: Family::default(),
             behind_seconds: Family::default(),
@@ -194,6 +202,11 @@ impl Metrics {
             "tier0_protection",
             "1 for the state of protection that a datastore is in",
             self.protection.clone(),
+        );
+        registry.register(
+            "tier0_protection_mode",
+            "1 for what commits of a datastore do without a standby",
+            self.protection_mode.clone(),
         );
         registry.register(
             "tier0_exposed_seconds",
@@ -355,6 +368,10 @@ impl Metrics {
             for state in ["protected", "at-risk", "exposed", "best-effort"] {
                 let of = OfDatastore { datastore: datastore.name.clone(), state: state.to_owned() };
                 self.protection.get_or_create(&of).set(i64::from(datastore.protection == state));
+            }
+            if let Some(mode) = &datastore.protection_mode {
+                let of = OfProtectionMode { datastore: datastore.name.clone(), mode: mode.clone() };
+                self.protection_mode.get_or_create(&of).set(1);
             }
             let of = OfMembers { datastore: datastore.name.clone() };
             self.members.get_or_create(&of).set(datastore.takeover.len() as i64);

@@ -10,6 +10,7 @@ use std::time::{Duration, Instant};
 
 use rustix::process::{Pid, Signal, kill_process};
 use tier0_config::{NodeSettings, PostgresSettings, Secret};
+use tier0_core::observe::ProtectionMode;
 use tier0_core::order::{Fact, Order, Outcome, PromoteMember};
 use tier0_core::words::{Lsn, NodeId, SyncName, SystemId, Timeline, WalPosition};
 use tier0_postgres::{PostgresNode, PostgresNodeSettings};
@@ -123,6 +124,7 @@ impl Pair {
                 .into_iter()
                 .map(|(key, value)| (key.to_owned(), value.to_owned()))
                 .collect(),
+            protection: ProtectionMode::MaxAvailability,
         };
         let node = |id: &str| {
             let id: NodeId = id.parse().unwrap();
@@ -184,7 +186,12 @@ pub fn follow(upstream: &Node) -> Order {
 }
 
 pub fn promote(member: &PromoteMember, stopped_at: Option<WalPosition>) -> Order {
-    Order::PostgresPromote { member: Some(member.clone()), stopped_at, accept_loss: false }
+    Order::PostgresPromote {
+        member: Some(member.clone()),
+        stopped_at,
+        accept_loss: false,
+        names: None,
+    }
 }
 
 pub fn milliseconds(since: Instant) -> f64 {

@@ -112,7 +112,8 @@ scenario!(what_is_not_the_member_is_not_promoted, {
     );
     assert_eq!(refused(order(|m| m.system = system("1"))).await, "foreign-system");
     assert_eq!(refused(order(|m| m.timeline = timeline(7))).await, "other-timeline");
-    let nobody = Order::PostgresPromote { member: None, stopped_at: None, accept_loss: false };
+    let nobody =
+        Order::PostgresPromote { member: None, stopped_at: None, accept_loss: false, names: None };
     assert_eq!(refused(nobody).await, "no-member");
     // The stream never reaches this.
     let far = WalPosition {
@@ -136,7 +137,12 @@ scenario!(what_is_not_the_member_is_not_promoted, {
     // Loss accepted: no member is asked for, the cluster still is.
     let mut foreign = member.clone();
     foreign.system = system("1");
-    let accept = |member| Order::PostgresPromote { member, stopped_at: None, accept_loss: true };
+    let accept = |member| Order::PostgresPromote {
+        member,
+        stopped_at: None,
+        accept_loss: true,
+        names: None,
+    };
     assert_eq!(pair.b.refused(accept(Some(foreign))).await, "foreign-system");
     pair.b.done(accept(None)).await;
 });

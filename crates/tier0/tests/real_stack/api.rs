@@ -184,7 +184,7 @@ async fn a_refusal_is_in_the_history_and_is_repeated_for_its_key() {
         ("/failover/region1", 409, "already-writer", "switchover"),
         ("/failover/region9", 404, "unknown-region", "switchover"),
         ("/rebuild/main.region1", 409, "is-writer", "rebuild"),
-        ("/expose/main", 409, "member-is-healthy", "leave"),
+        ("/expose/main", 409, "member-is-healthy", "expose"),
     ] {
         let ask = Ask {
             // As long as a key may be.

@@ -17,6 +17,7 @@ mod killed_roles;
 mod lab;
 mod leases;
 mod lost_region;
+mod max_protection;
 mod monitoring;
 mod network;
 mod prediction;
