@@ -78,7 +78,9 @@ limits! {
     /// is given up begins anew.
     follow_ms: 86_400_000, 1_000..=2_592_000_000 Milliseconds, AtOnce, [];
     /// Silence of an agent after which it counts as not answering. Shorter takes a hiccup of the
-    /// network for a dead region; every millisecond of it is outage when the region is dead.
+    /// network for a dead region; every millisecond of it is outage when the region is dead. Before
+    /// a region counts as dead it is never waited for less than the round trips of all but one poll
+    /// of a thousand took; `tier0 check` says where this is too short.
     silence_ms: 1000, 10..=600_000 Milliseconds, Restart,
         ["at least twice `poll_interval_ms`: one late answer is not silence"];
     /// How long commits may wait for a lost standby before it leaves the takeover set and they go

@@ -388,7 +388,12 @@ mod tests {
         let mut lease = Lease::new(SECOND, at(0));
         lease.told(Epoch::FIRST, &here(), there(), false);
         assert_eq!(lease.standing(&here(), Some(&heard(1)), at(60_000)), Standing::Lost);
-        let order = Order::PostgresPromote { member: None, stopped_at: None, accept_loss: true };
+        let order = Order::PostgresPromote {
+            member: None,
+            stopped_at: None,
+            accept_loss: true,
+            names: None,
+        };
         lease.obeys(&here(), &command(2, order));
         assert_eq!(lease.standing(&here(), Some(&heard(2)), at(60_000)), Standing::Holds);
     }

@@ -192,7 +192,7 @@ pub struct PostgresView {
     /// WAL kept for slots that nobody reads, in bytes.
     pub retained_wal: u64,
     /// What the archiver did, where archiving is on.
-    pub archive: Option<ArchiveView>,
+    pub archive: Option<Box<ArchiveView>>,
     /// Slot name to `wal_status`.
     pub slots: BTreeMap<String, String>,
     /// Logical slots, which no standby has.
@@ -222,6 +222,12 @@ pub struct CommitProbe {
     pub kept_failing_ms: u64,
     /// For how long none came back over a fresh session, in milliseconds.
     pub fresh_failing_ms: u64,
+    /// How long the newest that came back took over the session that is kept, in milliseconds.
+    #[serde(default)]
+    pub kept_took_ms: Option<u64>,
+    /// How long the newest that came back took over a fresh session, with making it.
+    #[serde(default)]
+    pub fresh_took_ms: Option<u64>,
     /// What the newest failure was.
     pub why: Option<String>,
 }

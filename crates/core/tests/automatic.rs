@@ -6,8 +6,9 @@ mod world;
 use std::time::Duration;
 
 use tier0_core::observe::{OnProcessDeath, ProcessState};
-use tier0_core::orchestrator::Ended;
+use tier0_core::orchestrator::{Consent, Ended, Input};
 use tier0_core::order::{Order, Outcome};
+use tier0_core::readiness::{Level, Question, judge};
 use tier0_core::record::AutomaticMode;
 use tier0_core::words::Epoch;
 use world::{World, region};
@@ -216,4 +217,67 @@ fn off_for_a_while__ends_by_itself() {
     world.server("pg1.region1").process = ProcessState::Stopped;
     world.run(SECOND);
     assert!(moved(&world), "{:#?}", world.log);
+}
+
+#[test]
+fn round_trips_longer_than_the_window__more_is_waited_for() {
+    let mut world = armed_with(0);
+    for _ in 0..1_000 {
+        let took = 3 * SECOND;
+        world.queue.push_back(Input::RoundTrip { region: region("region2"), took });
+    }
+    world.silence_region("region1");
+    world.run(2_900 * MS);
+    assert!(!moved(&world), "{:#?}", world.log);
+    world.run(SECOND);
+    assert!(moved(&world), "{:#?}", world.log);
+    world.assert_safe();
+}
+
+#[test]
+fn one_slow_round_trip_of_many__the_window_stays() {
+    let mut world = armed_with(0);
+    for number in 0..2_000 {
+        let took = if number == 1_000 { 9 * SECOND } else { 30 * MS };
+        world.queue.push_back(Input::RoundTrip { region: region("region2"), took });
+    }
+    world.silence_region("region1");
+    world.run(1_600 * MS);
+    assert!(moved(&world), "{:#?}", world.log);
+}
+
+#[test]
+fn region_that_looked_dead_and_lived__readiness_says_that_the_window_is_short() {
+    let mut world = World::protected(1, 0);
+    world.arm(AutomaticMode::Observe);
+    let level = |world: &World| {
+        let target = region("region2");
+        let question = Question {
+            settings: world.core.settings(),
+            record: world.core.record().unwrap(),
+            seen: world.core.seen(),
+            lag: world.core.lag(),
+            timing: world.core.timing(),
+            now: world.time().moment,
+            target: &target,
+            consent: Consent::None,
+        };
+        let mut findings = judge(&question).into_iter();
+        findings.find(|finding| finding.code == "detection-window").unwrap()
+    };
+    assert_eq!(level(&world).level, Level::Pass);
+    world.silence_region("region1");
+    world.run(1_500 * MS);
+    assert_eq!(held(&world), ["A13"]);
+    world.agent("region1").down = false;
+    world.dark = None;
+    world.run(SECOND);
+    let finding = level(&world);
+    assert_eq!(finding.level, Level::Warn, "{finding:?}");
+    let silent = finding.number.unwrap();
+    assert!((1_400.0..1_800.0).contains(&silent), "{finding:?}");
+    assert!(finding.sentence.contains("region1 looked dead from everywhere"), "{finding:?}");
+    // For an hour.
+    world.now += 3_601 * 1_000_000;
+    assert_eq!(level(&world).level, Level::Pass);
 }

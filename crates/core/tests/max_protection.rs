@@ -209,6 +209,7 @@ fn readiness__says_beforehand_that_commits_will_wait() {
             record: world.core.record().unwrap(),
             seen: world.core.seen(),
             lag: world.core.lag(),
+            timing: world.core.timing(),
             now: world.time().moment,
             target: &target,
             consent: Consent::None,

@@ -40,6 +40,13 @@ pub enum Polled {
         /// Why.
         why: String,
     },
+    /// An answer that was to come at once took so long, also one that was given up on.
+    RoundTrip {
+        /// Whose.
+        region: Region,
+        /// How long.
+        took: Duration,
+    },
 }
 
 /// All agents of the stack.
@@ -55,6 +62,9 @@ pub struct Agents {
     /// The newest stamp of each agent, and of which run it is.
     stamps: Arc<Mutex<BTreeMap<Region, (String, u64)>>>,
 }
+
+/// How many times its patience an answer is still waited for, to know how long it took.
+const TIMED_FOR: u32 = 4;
 
 /// How much longer than asked for a command's answer may take to cross the network.
 const CROSSING: Duration = Duration::from_millis(100);
@@ -133,17 +143,47 @@ impl Agents {
         &self,
         region: &Region,
         client: &reqwest::Client,
-        polled: impl Fn(Polled),
+        polled: impl Fn(Polled) + Clone + Send + Sync + 'static,
     ) {
         let mut news = self.news.subscribe();
         loop {
             // Whichever comes first; both mean "ask now".
             let _ = tokio::time::timeout(self.interval, news.changed()).await;
-            let answer = self.poll(region, client, None, Duration::ZERO).await;
+            let answer = self.timed_poll(region, client, &polled).await;
             polled(match answer {
                 Ok(report) => Polled::Report(report),
                 Err(why) => Polled::Missed { region: region.clone(), why },
             });
+        }
+    }
+
+    /// A poll that is to be answered at once, and how long that took. One that is given up on goes on
+    /// beside the next: how late its answer was says how long it is right to wait.
+    async fn timed_poll(
+        &self,
+        region: &Region,
+        client: &reqwest::Client,
+        polled: &(impl Fn(Polled) + Clone + Send + Sync + 'static),
+    ) -> Result<AgentReport, String> {
+        let (agents, client, polled) = (self.clone(), client.clone(), polled.clone());
+        let asked = region.clone();
+        let mut answering = tokio::spawn(async move {
+            let began = Instant::now();
+            let most = agents.patience * TIMED_FOR;
+            let answer = agents.poll_within(&asked, &client, None, Duration::ZERO, most).await;
+            if answer.is_ok() {
+                polled(Polled::RoundTrip { region: asked, took: began.elapsed() });
+            }
+            answer
+        });
+        match tokio::time::timeout(self.patience, &mut answering).await {
+            Ok(Ok(answer)) => {
+                let report = answer?;
+                self.keep_stamp(region, &report);
+                Ok(report)
+            }
+            Ok(Err(panicked)) => Err(panicked.to_string()),
+            Err(_) => Err(format!("no answer within {} ms", self.patience.as_millis())),
         }
     }
 
@@ -153,6 +193,20 @@ impl Agents {
         client: &reqwest::Client,
         known: Option<(String, u64)>,
         wait: Duration,
+    ) -> Result<AgentReport, String> {
+        let most = wait + self.patience;
+        let report = self.poll_within(region, client, known, wait, most).await?;
+        self.keep_stamp(region, &report);
+        Ok(report)
+    }
+
+    async fn poll_within(
+        &self,
+        region: &Region,
+        client: &reqwest::Client,
+        known: Option<(String, u64)>,
+        wait: Duration,
+        most: Duration,
     ) -> Result<AgentReport, String> {
         let news = self.news.borrow().clone();
         let request = PollRequest {
@@ -164,10 +218,13 @@ impl Agents {
             grant: (news.granted.as_ref() == Some(region)).then(|| self.grant(region)).flatten(),
             alone: news.alone,
         };
-        let report: AgentReport =
-            self.post(region, client, "poll", &request, wait + self.patience).await?;
+        self.post(region, client, "poll", &request, most).await
+    }
+
+    /// The next grant echoes this report's stamp. Only of one that is handed on: a lease is counted
+    /// from the newest report that the core has.
+    fn keep_stamp(&self, region: &Region, report: &AgentReport) {
         self.stamps().insert(region.clone(), (report.run.clone(), report.stamp_us));
-        Ok(report)
     }
 
     /// A lease in answer to the newest stamp of an agent, if it has ever sent one (L1).

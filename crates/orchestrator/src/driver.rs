@@ -53,6 +53,7 @@ impl Driver {
             polled.input(match what {
                 Polled::Report(report) => Input::Report(report),
                 Polled::Missed { region, why } => Input::Missed { region, why },
+                Polled::RoundTrip { region, took } => Input::RoundTrip { region, took },
             });
         })?;
         let ticking = driver.clone();

@@ -144,6 +144,7 @@ fn question<'a>(
         record,
         seen: core.seen(),
         lag: core.lag(),
+        timing: core.timing(),
         now: now.moment,
         target,
         consent: Consent::None,

@@ -1,12 +1,17 @@
 //! What `GET /status` says: the record, and what the newest reports show of every node.
 
+use std::time::Duration;
+
 use tier0_core::observe::{
     NodeReport, NodeView, PostgresRole, PostgresView, ProcessState, RedisRole, RedisView,
 };
-use tier0_core::orchestrator::{Now, Orchestrator};
+use tier0_core::orchestrator::{Now, Orchestrator, Quantiles};
 use tier0_core::record::{DatastoreKind, Protection, Record};
 use tier0_core::words::{DatastoreName, NodeId, Region};
-use tier0_wire::{AutomaticStatus, DatastoreStatus, NearMissBody, NodeStatus, StatusBody};
+use tier0_wire::{
+    AutomaticStatus, DatastoreStatus, DetectionStatus, NearMissBody, NodeStatus, QuantilesBody,
+    StatusBody,
+};
 
 use crate::report;
 
@@ -58,6 +63,7 @@ pub fn status(core: &Orchestrator, now: &Now) -> Option<StatusBody> {
         lineage: record.lineage.to_string(),
         frozen: core.frozen().map(ToOwned::to_owned),
         automatic: automatic(core, now, record),
+        detection: detection(core),
         operation: bodies(true).into_iter().next(),
         repairs: bodies(false),
         datastores: shape
@@ -87,6 +93,23 @@ fn automatic(core: &Orchestrator, now: &Now, record: &Record) -> AutomaticStatus
             sentence: near_miss.sentence.clone(),
             operation_id: near_miss.id.to_string(),
         }),
+    }
+}
+
+fn detection(core: &Orchestrator) -> DetectionStatus {
+    let milliseconds = |time: Duration| time.as_secs_f64() * 1000.0;
+    let body = |quantiles: Quantiles| QuantilesBody {
+        count: quantiles.count,
+        p50_ms: milliseconds(quantiles.p50),
+        p99_ms: milliseconds(quantiles.p99),
+        p999_ms: milliseconds(quantiles.p999),
+    };
+    let timing = core.timing();
+    DetectionStatus {
+        silence_ms: core.settings().limits.silence.as_millis() as u64,
+        window_ms: milliseconds(core.window()),
+        round_trips: timing.polls().map(|(region, it)| (region.to_string(), body(it))).collect(),
+        write_probes: timing.probes().map(|(node, it)| (node.to_string(), body(it))).collect(),
     }
 }
 

@@ -28,13 +28,18 @@ const COMMIT: &str = "SELECT pg_logical_emit_message(true, 'tier0', 'probe')";
 #[derive(Debug, Clone, Default)]
 struct Way {
     returned: Option<Instant>,
+    /// How long that one took.
+    took: Option<Duration>,
     why: Option<String>,
 }
 
 impl Way {
-    fn took(&mut self, outcome: Result<(), SessionError>) {
+    fn ended(&mut self, began: Instant, outcome: Result<(), SessionError>) {
         match outcome {
-            Ok(()) => *self = Way { returned: Some(Instant::now()), why: None },
+            Ok(()) => {
+                let took = Some(began.elapsed());
+                *self = Way { returned: Some(Instant::now()), took, why: None };
+            }
             Err(error) => {
                 // Never seen to work: it counts from here.
                 self.returned.get_or_insert_with(Instant::now);
@@ -50,6 +55,12 @@ impl Way {
             }
             (Some(_), None) | (None, _) => 0,
         }
+    }
+
+    /// How long the newest took, where that is the newest that was tried.
+    fn took_ms(&self) -> Option<u64> {
+        let took = self.took.filter(|_| self.why.is_none())?;
+        u64::try_from(took.as_millis()).ok()
     }
 }
 
@@ -73,6 +84,8 @@ impl Probes {
         Some(CommitProbe {
             kept_failing_ms: kept.failing_ms(),
             fresh_failing_ms: fresh.failing_ms(),
+            kept_took_ms: kept.took_ms(),
+            fresh_took_ms: fresh.took_ms(),
             why: kept.why.or(fresh.why),
         })
     }
@@ -97,6 +110,7 @@ impl Server {
                 self.probes.session.forget().await;
                 continue;
             }
+            let began = Instant::now();
             let outcome = match self.probes.session.get(&self.node, WITHIN).await {
                 Ok(session) => session.run(COMMIT, WITHIN).await,
                 Err(error) => Err(error),
@@ -104,7 +118,7 @@ impl Server {
             if outcome.is_err() {
                 self.probes.session.forget().await;
             }
-            locked(&self.probes.kept).get_or_insert_default().took(outcome);
+            locked(&self.probes.kept).get_or_insert_default().ended(began, outcome);
         }
     }
 
@@ -114,12 +128,13 @@ impl Server {
             if !self.is_probed() {
                 continue;
             }
+            let began = Instant::now();
             let opened = self.node.admin("postgres", Purpose::Agent, WITHIN).await;
             let outcome = match opened {
                 Ok(session) => session.run(COMMIT, WITHIN).await,
                 Err(error) => Err(error),
             };
-            locked(&self.probes.fresh).get_or_insert_default().took(outcome);
+            locked(&self.probes.fresh).get_or_insert_default().ended(began, outcome);
         }
     }
 

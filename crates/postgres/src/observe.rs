@@ -350,7 +350,7 @@ impl Server {
         view.open_transactions = looked.clients.open;
         view.longest_application = looked.clients.longest_application;
         view.retained_wal = looked.retained.map(milliseconds).unwrap_or(0);
-        view.archive = looked.archive;
+        view.archive = looked.archive.map(Box::new);
         view.slots = looked.slots.unwrap_or_default();
         view.logical_slots = looked.logical.unwrap_or_default();
         view.expiring = looked.expiring.map(Box::new);

@@ -122,6 +122,8 @@ pub struct StatusBody {
     pub frozen: Option<String>,
     /// Whether the writer may be moved without being asked, and why it is or is not.
     pub automatic: AutomaticStatus,
+    /// How long answers take, and what that makes of the detection window.
+    pub detection: DetectionStatus,
     /// The operation that moves the writer, if one is under way.
     pub operation: Option<OperationBody>,
     /// Repairs under way.
@@ -154,6 +156,32 @@ pub struct AutomaticStatus {
     /// The newest move that was held back in this run of the orchestrator.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub near_miss: Option<NearMissBody>,
+}
+
+/// How long answers take, and what that makes of the detection window.
+#[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize, ToSchema)]
+pub struct DetectionStatus {
+    /// `silence_ms`.
+    pub silence_ms: u64,
+    /// The window in force: that, or longer where all but one round trip of a thousand take longer.
+    pub window_ms: f64,
+    /// Round trips of polls, by region.
+    pub round_trips: BTreeMap<String, QuantilesBody>,
+    /// Commits of the agents' probes, by node.
+    pub write_probes: BTreeMap<String, QuantilesBody>,
+}
+
+/// What a histogram comes to, in milliseconds.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize, ToSchema)]
+pub struct QuantilesBody {
+    /// On how many it rests; what is old fades.
+    pub count: u64,
+    /// Half took at most this long.
+    pub p50_ms: f64,
+    /// All but one of a hundred.
+    pub p99_ms: f64,
+    /// All but one of a thousand.
+    pub p999_ms: f64,
 }
 
 /// A move of the writer that was held back.

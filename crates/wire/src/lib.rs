@@ -10,9 +10,9 @@ mod token;
 
 pub use agent::{CommandAnswer, CommandRequest, ConfirmAnswer, ConfirmRequest, Grant, PollRequest};
 pub use api::{
-    AutomaticBody, AutomaticStatus, CheckBody, DatastoreStatus, FindingBody, NearMissBody,
-    NodeStatus, OperationBody, OperationList, PlanBody, PlanStep, Prediction, Problem,
-    RebuildPlanBody, RefusalBody, RequestBody, StatusBody, StepBody,
+    AutomaticBody, AutomaticStatus, CheckBody, DatastoreStatus, DetectionStatus, FindingBody,
+    NearMissBody, NodeStatus, OperationBody, OperationList, PlanBody, PlanStep, Prediction,
+    Problem, QuantilesBody, RebuildPlanBody, RefusalBody, RequestBody, StatusBody, StepBody,
 };
 pub use logs::{LogLine, LogsBody};
 pub use token::{TokenError, read_token, tokens_match};

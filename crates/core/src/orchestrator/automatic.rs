@@ -321,6 +321,11 @@ impl Orchestrator {
             self.watch.held_back = None;
             return false;
         };
+        let region = doubt.node.region();
+        let known = self.seen.region(region).and_then(|seen| seen.report.as_ref());
+        if let (Some(Cause::Silence), Some((report, _))) = (doubt.cause, known) {
+            self.timing.suspect(region, &report.run, record.epoch);
+        }
         match row.reaction {
             Reaction::Nothing | Reaction::Wait => false,
             Reaction::HoldBack => self.hold_back(now, row, &doubt, target, out),
@@ -426,7 +431,7 @@ impl Orchestrator {
         began: Moment,
         doubt: Option<&'a Doubt>,
     ) -> Watched<'a> {
-        let silence = self.settings.limits.silence;
+        let silence = self.window();
         let postgres = |kind: DatastoreKind| kind == DatastoreKind::Postgres;
         let standbys: Vec<NodeId> = record
             .datastores
@@ -492,7 +497,7 @@ impl Orchestrator {
         let from_here = self.reach.sight(now.moment, &node);
         let word = self.word(now, &node, from_here)?;
         let from_target = self.sight_from(now, target, &node);
-        let window = self.settings.limits.silence;
+        let window = self.window();
         let cause = match word {
             Word::Ended => Some(Cause::Exit),
             Word::Hangs(time) => {
@@ -514,7 +519,7 @@ impl Orchestrator {
 
     /// What the writer's own agent says; `None` if its server works.
     fn word(&self, now: &Now, node: &NodeId, from_here: Sight) -> Option<Word> {
-        let window = self.settings.limits.silence;
+        let window = self.window();
         let region = node.region();
         if self.seen.agent_silent(region, now.moment, window).is_some() {
             let began = self.watch.began.unwrap_or(now.moment);
@@ -555,7 +560,7 @@ impl Orchestrator {
 
     /// How a server looks to another region's agent.
     fn sight_from(&self, now: &Now, region: &Region, node: &NodeId) -> Sight {
-        let silence = self.settings.limits.silence;
+        let silence = self.window();
         if self.seen.agent_silent(region, now.moment, silence).is_some() {
             return Sight::Unknown;
         }

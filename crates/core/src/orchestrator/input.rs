@@ -57,6 +57,13 @@ pub enum Input {
         /// What it came to.
         knock: Knock,
     },
+    /// An agent answered a poll that it was to answer at once, also one that was given up on.
+    RoundTrip {
+        /// Of which region.
+        region: Region,
+        /// After how long.
+        took: Duration,
+    },
     /// Time passed.
     Tick,
 }

@@ -25,11 +25,13 @@ mod reach;
 mod requests;
 mod seen;
 mod settings;
+mod timing;
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::time::Duration;
 
 use crate::guard::Guard;
-use crate::observe::MovePolicy;
+use crate::observe::{MovePolicy, NodeView, PostgresView};
 use crate::order::Order;
 use crate::record::{ClaimPhase, OperationKind, Record};
 use crate::steps::StepKey;
@@ -53,6 +55,7 @@ pub use protection::{Covered, PROTECTION, ProtectionRow, ProtectionVerdict};
 pub use reach::Sight;
 pub use seen::{Answering, RegionSeen, Seen};
 pub use settings::{Limits, Settings};
+pub use timing::{Durations, FalseAlarm, Quantiles, Timing};
 
 /// Everything an orchestrator remembers between two inputs.
 #[derive(Debug, Clone)]
@@ -77,6 +80,7 @@ pub struct Orchestrator {
     watch: Watch,
     /// When the newest swap was sent to the store: from then on the old side is granted nothing.
     swap_sent: Option<Moment>,
+    timing: Timing,
 }
 
 /// A change of the record that waits its turn.
@@ -122,6 +126,7 @@ impl Orchestrator {
             reach: Reaches::default(),
             watch: Watch::default(),
             swap_sent: None,
+            timing: Timing::default(),
         }
     }
 
@@ -138,6 +143,17 @@ impl Orchestrator {
     /// How far standbys are behind, in time.
     pub fn lag(&self) -> &Lag {
         &self.lag
+    }
+
+    /// How long answers take.
+    pub fn timing(&self) -> &Timing {
+        &self.timing
+    }
+
+    /// The detection window in force: what is set, but never shorter than all but one round trip of
+    /// a thousand.
+    pub fn window(&self) -> Duration {
+        self.timing.window(self.settings.limits.silence)
     }
 
     /// The operations under way.
@@ -177,6 +193,11 @@ impl Orchestrator {
             }
             Input::Asked(request) => self.asked(now, request, &mut out),
             Input::Knocked { node, knock } => self.reach.knocked(now.moment, node, knock),
+            Input::RoundTrip { region, took } => {
+                self.timing.polled(region, took);
+                // The report that came with it is an input of its own.
+                return out;
+            }
             Input::Tick => {}
         }
         if self.is_driving() {
@@ -413,6 +434,17 @@ impl Orchestrator {
         if report.heard.is_some() {
             seen.heard = report.heard.clone();
         }
+        let silent = seen.age(now.moment).unwrap_or_default();
+        let epoch = self.record.as_ref().map(|record| record.epoch);
+        self.timing.heard(now.moment, &report.region, &report.run, epoch, silent);
+        for (node, view) in &report.nodes {
+            let NodeView::Postgres(PostgresView { commits: Some(probe), .. }) = &view.view else {
+                continue;
+            };
+            if let (Some(kept), Some(fresh)) = (probe.kept_took_ms, probe.fresh_took_ms) {
+                self.timing.probed(node, Duration::from_millis(kept.max(fresh)));
+            }
+        }
         seen.missed = None;
         seen.misses = 0;
         seen.clock_ahead_ms = report.host.wall.map(|wall| wall.0 - now.wall.0);
@@ -489,7 +521,7 @@ enum Begin {
     /// It is over at once.
     Settle(Verdict),
     /// A command.
-    Send { node: NodeId, order: Order, limit: std::time::Duration },
+    Send { node: NodeId, order: Order, limit: Duration },
     /// A change of the record.
     Change(Change),
     /// Not yet: look again at the next input.

@@ -375,6 +375,7 @@ impl Orchestrator {
             record,
             seen: &self.seen,
             lag: &self.lag,
+            timing: &self.timing,
             now: now.moment,
             target: &activity.target,
             consent: activity.consent,

@@ -135,6 +135,7 @@ impl Orchestrator {
                 record,
                 seen: &self.seen,
                 lag: &self.lag,
+                timing: &self.timing,
                 now: now.moment,
                 target,
                 consent: Consent::None,

@@ -342,6 +342,7 @@ impl Orchestrator {
             record,
             seen: &self.seen,
             lag: &self.lag,
+            timing: &self.timing,
             now: now.moment,
             target,
             consent,

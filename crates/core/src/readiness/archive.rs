@@ -13,7 +13,7 @@ const WAITING_WARN_SECONDS: u64 = 60;
 pub fn check(question: &Question, name: &DatastoreName) -> Finding {
     let finding = |level, sentence| Finding::new(CODE, level, Some(name), sentence);
     let writer = question.old_node(name);
-    let archive = question.postgres(&writer).and_then(|view| view.archive.as_ref());
+    let archive = question.postgres(&writer).and_then(|view| view.archive.as_deref());
     let Some(archive) = archive else {
         return finding(Level::Unknown, format!("the archiver of {writer} is not known"));
     };

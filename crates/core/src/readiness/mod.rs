@@ -9,6 +9,7 @@ mod clocks;
 mod connectivity;
 mod copies;
 mod credentials;
+mod detection;
 mod disk;
 pub(crate) mod durability;
 mod identity;
@@ -35,7 +36,7 @@ use serde::{Deserialize, Serialize};
 use crate::observe::{
     AgentReport, HostView, MovePolicy, NodeView, PostgresView, ProcessState, RedisView,
 };
-use crate::orchestrator::{Consent, Lag, Seen, Settings};
+use crate::orchestrator::{Consent, Lag, Seen, Settings, Timing};
 use crate::order::Refusal;
 use crate::record::{DatastoreKind, Record};
 use crate::words::{DatastoreName, Lsn, Moment, NodeId, Region};
@@ -50,6 +51,8 @@ pub struct Question<'a> {
     pub seen: &'a Seen,
     /// How far standbys are behind, in time.
     pub lag: &'a Lag,
+    /// How long answers take.
+    pub timing: &'a Timing,
     /// The time.
     pub now: Moment,
     /// Where the writer would move.
@@ -228,6 +231,7 @@ pub fn judge(question: &Question) -> Vec<Finding> {
     let mut findings = Vec::new();
     findings.extend(agents::check(question));
     findings.push(clocks::check(question));
+    findings.push(detection::check(question));
     for (name, datastore) in &question.settings.shape.datastores {
         match datastore.kind {
             DatastoreKind::Postgres => {

@@ -442,6 +442,7 @@ impl Chaos {
             | Input::Outcome { .. }
             | Input::Asked(_)
             | Input::Knocked { .. }
+            | Input::RoundTrip { .. }
             | Input::Tick => {}
         }
         let now = self.clocks();

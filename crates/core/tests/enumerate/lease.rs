@@ -135,7 +135,12 @@ fn promises() -> Verdict {
     let (here, mut looked) = (region("region1"), 0);
     let orders = [
         (
-            Order::PostgresPromote { member: None, stopped_at: None, accept_loss: true },
+            Order::PostgresPromote {
+                member: None,
+                stopped_at: None,
+                accept_loss: true,
+                names: None,
+            },
             Step::Promote,
         ),
         (Order::RedisPromote { accept_loss: false }, Step::PromoteRedis),

@@ -9,7 +9,7 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use tier0_core::agent::{Judgement, Obeyed, hear, judge};
 use tier0_core::observe::{AgentReport, Announce, DatastoreShape, ProtectionMode, Shape};
-use tier0_core::orchestrator::{Change, Consent, Lag, Seen, apply, first_record};
+use tier0_core::orchestrator::{Change, Consent, Lag, Seen, Timing, apply, first_record};
 use tier0_core::order::{Command, Order, Outcome};
 use tier0_core::readiness::{Level, Question, judge as judge_move};
 use tier0_core::record::{
@@ -318,6 +318,7 @@ pub fn readiness() -> Verdict {
         WallMillis(0),
     );
     let target = region("region2");
+    let timing = Timing::default();
     let mut looked = 0;
     for is_member in [false, true] {
         if is_member {
@@ -333,6 +334,7 @@ pub fn readiness() -> Verdict {
                     record: &record,
                     seen: &seen,
                     lag: &lag,
+                    timing: &timing,
                     now: Moment::ZERO,
                     target: &target,
                     consent,

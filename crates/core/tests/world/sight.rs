@@ -135,6 +135,8 @@ impl World {
                 commits: (running && server.primary && server.admitted).then_some(CommitProbe {
                     kept_failing_ms: server.stuck_for_ms,
                     fresh_failing_ms: server.stuck_for_ms,
+                    kept_took_ms: None,
+                    fresh_took_ms: None,
                     why: None,
                 }),
                 error: None,

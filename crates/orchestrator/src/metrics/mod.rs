@@ -16,7 +16,7 @@ use prometheus_client::registry::Registry;
 use tier0_core::orchestrator::{Activity, Ended, Now, Orchestrator};
 use tier0_core::readiness::Level;
 use tier0_core::record::AutomaticMode;
-use tier0_wire::{OperationBody, StatusBody};
+use tier0_wire::{DetectionStatus, OperationBody, QuantilesBody, StatusBody};
 
 use crate::readiness::Checked;
 use crate::status;
@@ -44,6 +44,19 @@ struct OfDatastore {
 struct OfProtectionMode {
     datastore: String,
     mode: String,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct OfPolls {
+    region: String,
+    quantile: &'static str,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct OfProbes {
+    datastore: String,
+    region: String,
+    quantile: &'static str,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
@@ -129,6 +142,9 @@ pub struct Metrics {
     frozen: Gauge,
     near_misses: Family<OfRow, Counter>,
     automatic: Family<OfMode, Gauge>,
+    window: Seconds,
+    round_trips: Family<OfPolls, Seconds>,
+    write_probes: Family<OfProbes, Seconds>,
     members: Family<OfMembers, Gauge>,
     ready: Gauge,
     readiness: Family<OfFinding, Gauge>,
@@ -158,6 +174,9 @@ impl Metrics {
             frozen: Gauge::default(),
             near_misses: Family::default(),
             automatic: Family::default(),
+            window: Seconds::default(),
+            round_trips: Family::default(),
+            write_probes: Family::default(),
             members: Family::default(),
             ready: Gauge::default(),
             readiness: Family::default(),
@@ -242,6 +261,21 @@ impl Metrics {
             "tier0_automatic",
             "1 for what is set of automatic moves: armed, observe or off",
             self.automatic.clone(),
+        );
+        registry.register(
+            "tier0_detection_window_seconds",
+            "For how long a region must be silent before it counts as dead",
+            self.window.clone(),
+        );
+        registry.register(
+            "tier0_round_trip_seconds",
+            "Round trips of polls to a region's agent, by quantile; what is old fades",
+            self.round_trips.clone(),
+        );
+        registry.register(
+            "tier0_write_probe_seconds",
+            "Commits of an agent's own probes, by quantile; what is old fades",
+            self.write_probes.clone(),
         );
         registry.register(
             "tier0_takeover_members",
@@ -344,6 +378,24 @@ impl Metrics {
         }
     }
 
+    fn take_in_detection(&self, detection: &DetectionStatus) {
+        self.window.set(detection.window_ms / 1000.0);
+        for (region, quantiles) in &detection.round_trips {
+            for (quantile, milliseconds) in by_quantile(quantiles) {
+                let of = OfPolls { region: region.clone(), quantile };
+                self.round_trips.get_or_create(&of).set(milliseconds / 1000.0);
+            }
+        }
+        for (node, quantiles) in &detection.write_probes {
+            let Some((datastore, region)) = node.split_once('.') else { continue };
+            for (quantile, milliseconds) in by_quantile(quantiles) {
+                let (datastore, region) = (datastore.to_owned(), region.to_owned());
+                let of = OfProbes { datastore, region, quantile };
+                self.write_probes.get_or_create(&of).set(milliseconds / 1000.0);
+            }
+        }
+    }
+
     fn take_in(&self, status: &StatusBody) {
         self.epoch.set(status.epoch as i64);
         self.revision.set(status.revision as i64);
@@ -362,6 +414,7 @@ impl Metrics {
             let up = i64::from(silent.is_none());
             self.agent_up.get_or_create(&OfRegion { region: region.clone() }).set(up);
         }
+        self.take_in_detection(&status.detection);
         self.behind.clear();
         self.behind_seconds.clear();
         for datastore in &status.datastores {
@@ -387,4 +440,8 @@ impl Metrics {
             }
         }
     }
+}
+
+fn by_quantile(body: &QuantilesBody) -> [(&'static str, f64); 3] {
+    [("0.5", body.p50_ms), ("0.99", body.p99_ms), ("0.999", body.p999_ms)]
 }

@@ -103,6 +103,10 @@ async fn prometheus_has_a_sample_for_every_documented_query() {
         (r#"count(tier0_readiness{level="fail"} == 1) or vector(0)"#, Some(0.0)),
         (r#"tier0_readiness{code="not-in-takeover-set",level="pass"}"#, Some(1.0)),
         ("tier0_ready", Some(1.0)),
+        (r#"count(tier0_round_trip_seconds{quantile="0.999"} > 0)"#, Some(2.0)),
+        (r#"count(tier0_write_probe_seconds{region="region2",quantile="0.5"} > 0)"#, Some(1.0)),
+        ("tier0_detection_window_seconds >= bool 1", Some(1.0)),
+        (r#"count(tier0_protection_mode{mode="max-availability"})"#, Some(1.0)),
         ("count(tier0_build_info)", Some(1.0)),
         ("count(telemetry_readings_stored_total)", Some(1.0)),
     ] {
