@@ -2,6 +2,7 @@
 //! then the standby is promoted while the old primary goes on, Sentinel is told to fail over while
 //! clients write, and a variable is changed. The ledger names what that lost.
 
+use std::collections::HashMap;
 use std::net::SocketAddr;
 use std::process::ExitCode;
 use std::time::{Duration, Instant};
@@ -28,6 +29,7 @@ const WRITES: Duration = Duration::from_secs(15);
 const UNTIL_OLD_MASTER_FOLLOWS: Duration = Duration::from_secs(14);
 const PROMOTION: Duration = Duration::from_secs(5);
 const SENTINEL: Duration = Duration::from_secs(3);
+const REPLICA_KNOWN: Duration = Duration::from_secs(25);
 const POLL: Duration = Duration::from_millis(200);
 const ASK: Duration = Duration::from_secs(1);
 
@@ -45,6 +47,7 @@ pub async fn play(state: &LabState) -> Result<ExitCode> {
     open_door(state, &stack).await?;
     let master = Master::of(&stack)?;
     master.lower_quorum().await?;
+    master.until_its_replica_is_known().await?;
     let plan = TrafficPlan::moderate(super::ledger_directory(state));
     let traffic = Traffic::start(&plan, &targets).await?;
     traffic.wait_for_more(WARM_UP, WRITES).await?;
@@ -206,6 +209,33 @@ impl Master {
                 .context("SENTINEL SET quorum")?;
         }
         Ok(())
+    }
+
+    /// A Sentinel asks the master for its replicas every 10 s (`sentinel.c` `SENTINEL_INFO_PERIOD`).
+    /// In a stack that has just come up it would answer `NOGOODSLAVE`, which shows nothing.
+    async fn until_its_replica_is_known(&self) -> Result<()> {
+        let sentinel = *self.sentinels.first().context("there is no Sentinel")?;
+        let mut connection = ledger::connect_redis(sentinel, None, ASK).await?;
+        let deadline = Instant::now() + REPLICA_KNOWN;
+        loop {
+            let replicas: Vec<HashMap<String, String>> = redis::cmd("SENTINEL")
+                .arg(&["REPLICAS", &self.name])
+                .query_async(&mut connection)
+                .await
+                .context("SENTINEL REPLICAS")?;
+            let is_good = |replica: &HashMap<String, String>| {
+                let has =
+                    |name: &str, value: &str| replica.get(name).is_some_and(|found| found == value);
+                has("flags", "slave") && has("master-link-status", "ok")
+            };
+            if replicas.iter().any(is_good) {
+                return Ok(());
+            }
+            if Instant::now() > deadline {
+                bail!("the Sentinel at {sentinel} does not know a replica that it could promote");
+            }
+            tokio::time::sleep(POLL).await;
+        }
     }
 
     /// `SENTINEL FAILOVER`, then asking every 200 ms for the address.
