@@ -1,16 +1,17 @@
-//! One node's adapter, whatever its kind.
+//! One node's adapter, whatever its kind; a route's too, which is looked after in the same way.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
 
 use anyhow::{Context, anyhow};
-use tier0_config::{DatastoreSettings, NodeSettings};
+use tier0_config::{DatastoreSettings, NodeSettings, RouteKind, RouteSettings, Stack};
 use tier0_core::observe::NodeView;
 use tier0_core::order::{Order, Outcome};
 use tier0_core::record::DatastoreKind;
-use tier0_core::words::{NodeId, Region};
+use tier0_core::words::{Epoch, NodeId, Region};
 use tier0_postgres::{ClientNetwork, PostgresNode, PostgresNodeSettings};
 use tier0_redis::{ProbeDeadlines, RedisNode, RedisNodeSettings};
+use tier0_route::{PgBouncer, PgBouncerSettings};
 
 /// The adapter of one node.
 pub enum Adapter {
@@ -18,6 +19,8 @@ pub enum Adapter {
     Postgres(PostgresNode),
     /// Redis.
     Redis(Box<RedisNode>),
+    /// A route.
+    Route(Box<PgBouncer>),
 }
 
 impl Adapter {
@@ -67,11 +70,38 @@ impl Adapter {
         }
     }
 
+    /// The adapter of a route. Reads secret files; touches nothing else.
+    pub fn open_route(stack: &Stack, route: &RouteSettings) -> anyhow::Result<Adapter> {
+        let id = route.id();
+        let datastore = stack
+            .datastore(&route.datastore)
+            .ok_or_else(|| anyhow!("route {id}: there is no datastore {}", route.datastore))?;
+        let postgres = datastore
+            .postgres
+            .as_ref()
+            .ok_or_else(|| anyhow!("route {id}: datastore {} is not PostgreSQL", datastore.name))?;
+        let nodes = datastore.nodes.iter();
+        let settings = PgBouncerSettings {
+            route: route.clone(),
+            nodes: nodes.map(|node| (node.region.clone(), node.address)).collect(),
+            database: postgres.database.clone(),
+            user: postgres.application_user.clone(),
+            password: postgres
+                .application_password_file
+                .read()
+                .context("read the application's password")?,
+        };
+        match route.kind {
+            RouteKind::Pgbouncer => Ok(Adapter::Route(Box::new(PgBouncer::new(settings)))),
+        }
+    }
+
     /// Look at the server once.
     pub async fn observe(&self) -> NodeView {
         match self {
             Adapter::Postgres(node) => NodeView::Postgres(node.observe().await),
             Adapter::Redis(node) => NodeView::Redis(node.observe().await),
+            Adapter::Route(route) => NodeView::Route(route.observe().await),
         }
     }
 
@@ -81,6 +111,7 @@ impl Adapter {
             Adapter::Postgres(node) => node.keep_probing().await,
             // A look at Redis is a command to its one thread already.
             Adapter::Redis(_) => {}
+            Adapter::Route(route) => route.keep_watch().await,
         }
     }
 
@@ -89,6 +120,8 @@ impl Adapter {
         match self {
             Adapter::Postgres(node) => node.hold(),
             Adapter::Redis(node) => node.hold(),
+            // It holds nobody back whose server is held.
+            Adapter::Route(_) => Ok(()),
         }
     }
 
@@ -97,6 +130,7 @@ impl Adapter {
         match self {
             Adapter::Postgres(node) => node.release(),
             Adapter::Redis(node) => node.release(),
+            Adapter::Route(_) => Ok(()),
         }
     }
 
@@ -105,6 +139,7 @@ impl Adapter {
         match self {
             Adapter::Postgres(node) => node.end_held(),
             Adapter::Redis(node) => node.end_held(),
+            Adapter::Route(_) => Ok(()),
         }
     }
 
@@ -118,6 +153,7 @@ impl Adapter {
         match self {
             Adapter::Postgres(node) => node.perform(order, limit, progress).await,
             Adapter::Redis(node) => node.perform(order, limit, progress).await,
+            Adapter::Route(route) => route.perform(order, limit).await,
         }
     }
 
@@ -126,17 +162,26 @@ impl Adapter {
         match self {
             Adapter::Postgres(node) => node.wait_for_exit().await,
             Adapter::Redis(node) => node.wait_for_exit().await,
+            // What starts it again is not this agent; the next look shows it.
+            Adapter::Route(_) => std::future::pending().await,
         }
     }
 
     /// What is kept up while this node is the writer's: Sentinels name it, and do not act.
     pub async fn keep_as_writer(&self, id: &NodeId) {
         match self {
-            Adapter::Postgres(_) => {}
+            Adapter::Postgres(_) | Adapter::Route(_) => {}
             Adapter::Redis(node) => {
                 node.take_authority().await;
                 node.repair_sentinels(id).await;
             }
+        }
+    }
+    /// What is kept up while a route stands: it points at the writer that was named.
+    pub async fn keep_pointed(&self, writer: &Region, epoch: Epoch) {
+        match self {
+            Adapter::Route(route) => route.keep_pointed(writer, epoch).await,
+            Adapter::Postgres(_) | Adapter::Redis(_) => {}
         }
     }
 }

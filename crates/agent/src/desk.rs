@@ -32,7 +32,7 @@ pub struct Desk {
     state: Mutex<State>,
     kept: watch::Sender<Kept>,
     sequence: watch::Sender<u64>,
-    writer: watch::Sender<Option<(Region, Instant)>>,
+    writer: watch::Sender<Option<(Region, Epoch, Instant)>>,
     hearing: watch::Sender<Option<Heard>>,
     refusing: watch::Sender<Option<String>>,
     peers: watch::Sender<BTreeMap<NodeId, Knocks>>,
@@ -112,7 +112,14 @@ impl Desk {
         let newest = self.writer.borrow();
         newest
             .as_ref()
-            .is_some_and(|(writer, said)| *writer == self.region && said.elapsed() < NEWS_LIFE)
+            .is_some_and(|(writer, _, said)| *writer == self.region && said.elapsed() < NEWS_LIFE)
+    }
+
+    /// The writer and its epoch, as an orchestrator said it only just now.
+    pub fn named_writer(&self) -> Option<(Region, Epoch)> {
+        let newest = self.writer.borrow();
+        let (writer, epoch, said) = newest.as_ref()?;
+        (said.elapsed() < NEWS_LIFE).then(|| (writer.clone(), *epoch))
     }
 
     /// One round trip of an orchestrator. News of the record are made durable on the side, so that
@@ -123,7 +130,7 @@ impl Desk {
             let newest = self.kept.borrow().heard.as_ref() == Some(news);
             if let Some(writer) = request.writer.clone().filter(|_| newest) {
                 self.take_lease(&request, news.epoch, &writer);
-                self.writer.send_replace(Some((writer, Instant::now())));
+                self.writer.send_replace(Some((writer, news.epoch, Instant::now())));
             }
         }
         let mut sequence = self.sequence.subscribe();

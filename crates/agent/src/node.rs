@@ -11,7 +11,7 @@ use tier0_core::observe::{
     LastCommand, NodeReport, NodeView, PostgresRole, ProcessState, RedisRole,
 };
 use tier0_core::order::{Command, Order, Outcome};
-use tier0_core::words::{NodeId, Stamp};
+use tier0_core::words::{Epoch, NodeId, Region, Stamp};
 use tier0_redis::FENCED;
 use tokio::sync::{Notify, watch};
 use tokio::task::AbortHandle;
@@ -146,6 +146,21 @@ impl Node {
         }
     }
 
+    /// Keep a route pointed at the writer that was named only just now, until cancelled. While a
+    /// command is under way, that says where to point.
+    pub async fn keep_pointed(&self, named: impl Fn() -> Option<(Region, Epoch)> + Send) {
+        if !matches!(*self.adapter, Adapter::Route(_)) {
+            return;
+        }
+        loop {
+            tokio::time::sleep(WRITER_EVERY).await;
+            let idle = lock(&self.running).is_none();
+            if let Some((writer, epoch)) = named().filter(|_| idle) {
+                self.adapter.keep_pointed(&writer, epoch).await;
+            }
+        }
+    }
+
     /// The node's part of a report.
     pub fn report(
         &self,
@@ -238,6 +253,7 @@ fn writes(view: &NodeView) -> Option<Server> {
             (view.process, view.role.map(|role| role == PostgresRole::Primary))
         }
         NodeView::Redis(view) => (view.process, view.role.map(|role| role == RedisRole::Master)),
+        NodeView::Route(_) => return Some(Server::Other),
     };
     match process {
         ProcessState::Running => match (writes?, view) {
@@ -284,6 +300,10 @@ fn outline(view: &NodeView) -> NodeView {
             view.keys = 0;
             view.used_memory = 0;
             view.disk_free = None;
+        }
+        NodeView::Route(view) => {
+            view.active = 0;
+            view.waiting = 0;
         }
     }
     view

@@ -45,6 +45,9 @@ pub async fn run(
         let id = NodeId::new(datastore.name.clone(), region.clone());
         nodes.push(Node::new(id, Adapter::open(datastore, region)?));
     }
+    for route in stack.routes.iter().filter(|route| route.region == *region) {
+        nodes.push(Node::new(route.id(), Adapter::open_route(&stack, route)?));
+    }
     let lease = Duration::from_millis(stack.limits.lease_ms);
     let promise = Promise::new(&settings.state_directory);
     let run = uuid::Uuid::now_v7().to_string();
@@ -56,6 +59,8 @@ pub async fn run(
         let probed = Arc::clone(node);
         tokio::spawn(async move { probed.keep_probing().await });
         tokio::spawn(async move { kept.keep_as_writer(|| keeping.is_writer()).await });
+        let (pointed, naming) = (Arc::clone(node), Arc::clone(&desk));
+        tokio::spawn(async move { pointed.keep_pointed(|| naming.named_writer()).await });
     }
     let token = Arc::new(token);
     let others: Vec<_> = stack

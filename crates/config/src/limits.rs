@@ -61,6 +61,14 @@ limits! {
     /// How long clients may be kept waiting while a standby's membership is being proven.
     /// Shorter, and a slow disk never gets a standby into the takeover set.
     join_ms: 300, 10..=600_000 Milliseconds, AtOnce, [];
+    /// How long a route may hold its clients in one operation; then its agent lets them go on by
+    /// itself, wherever the route points then. Shorter gives clients an error in a slow switch;
+    /// longer keeps them waiting for a switch that nobody carries through.
+    hold_ms: 10_000, 100..=600_000 Milliseconds, AtOnce,
+        ["more than `drain_ms`"];
+    /// How long a commanded switch waits for transactions that are open on a route. Those that are
+    /// not over then are cut when the old primary stops; clients with new ones wait meanwhile.
+    drain_ms: 200, 0..=600_000 Milliseconds, AtOnce, ["below `hold_ms`"];
     /// How long Redis writes may be held before the switch gives up. Shorter gives up switches
     /// that would have succeeded; a longer one looks like a dead master to Sentinel.
     pause_ms: 1000, 10..=600_000 Milliseconds, AtOnce,

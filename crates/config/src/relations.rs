@@ -42,6 +42,7 @@ pub(crate) fn broken(stack: &Stack) -> Vec<Broken> {
     let mut found = Vec::new();
     roles(stack, &mut found);
     datastores(stack, &mut found);
+    routes(stack, &mut found);
     backends(stack, &mut found);
     limits(stack, &mut found);
     addresses(stack, &mut found);
@@ -228,6 +229,65 @@ fn sentinels(datastore: &DatastoreSettings, path: &str, found: &mut Vec<Broken>)
     }
 }
 
+fn routes(stack: &Stack, found: &mut Vec<Broken>) {
+    for (index, route) in stack.routes.iter().enumerate() {
+        let at = |key: &str| format!("route[{index}].{key}");
+        let id = route.id();
+        if !stack.stack.regions.contains(&route.region) {
+            found.push(Broken::between(
+                [at("region"), "stack.regions".to_owned()],
+                format!("region {} of route {id} is not in stack.regions", route.region),
+            ));
+        }
+        if let Some(other) = stack.routes[..index].iter().position(|other| other.id() == id) {
+            found.push(
+                Broken::between(
+                    [at("name"), format!("route[{other}].name")],
+                    format!("route {id} is there twice"),
+                )
+                .with([at("region"), format!("route[{other}].region")]),
+            );
+        }
+        let same = |datastore: &DatastoreSettings| datastore.name == route.name;
+        if let Some(other) = stack.datastores.iter().position(same) {
+            found.push(Broken::between(
+                [at("name"), format!("datastore[{other}].name")],
+                format!("route {id} has the name of a datastore"),
+            ));
+        }
+        let plain =
+            |name: &str| name.chars().all(|c| c.is_ascii_alphanumeric() || "_.-".contains(c));
+        let served = |datastore: &DatastoreSettings| datastore.name == route.datastore;
+        if let Some(of) = stack.datastores.iter().position(served)
+            && let Some(postgres) = &stack.datastores[of].postgres
+            && !plain(&postgres.database)
+        {
+            found.push(Broken::between(
+                [at("datastore"), format!("datastore[{of}].postgres.database")],
+                format!(
+                    "route {id}: PgBouncer cannot name the database '{}'; letters, digits, _ . - \
+                     are what it reads",
+                    postgres.database
+                ),
+            ));
+        }
+        let serves = stack.datastore(&route.datastore).map(|datastore| datastore.kind);
+        if serves != Some(DatastoreKind::Postgres) {
+            let looked_at = (0..stack.datastores.len())
+                .flat_map(|at| ["name", "kind"].map(|key| format!("datastore[{at}].{key}")));
+            let name = &route.datastore;
+            found.push(
+                Broken::between(
+                    [at("datastore")],
+                    format!("route {id}: there is no datastore {name} of kind PostgreSQL"),
+                )
+                .with(looked_at)
+                .with(["datastore".to_owned()]),
+            );
+        }
+    }
+}
+
 fn backends(stack: &Stack, found: &mut Vec<Broken>) {
     for (index, backend) in stack.telemetry.iter().enumerate() {
         let at = |key: &str| format!("telemetry[{index}].{key}");
@@ -267,6 +327,16 @@ fn limits(stack: &Stack, found: &mut Vec<Broken>) {
                 "limits.cooperation_ms = {} must not be below limits.poll_interval_ms = {}: a \
                  healthy agent may take that long to be heard",
                 limits.cooperation_ms, limits.poll_interval_ms
+            ),
+        ));
+    }
+    if limits.drain_ms >= limits.hold_ms {
+        found.push(Broken::between(
+            [at("drain_ms"), at("hold_ms")],
+            format!(
+                "limits.drain_ms = {} must be below limits.hold_ms = {}: clients are held while \
+                 open transactions are waited for",
+                limits.drain_ms, limits.hold_ms
             ),
         ));
     }
@@ -332,6 +402,9 @@ fn addresses(stack: &Stack, found: &mut Vec<Broken>) {
             let what = format!("node {}.{}", datastore.name, node.region);
             all.push((node.address, what, format!("datastore[{at}].node[{below}].address")));
         }
+    }
+    for (at, one) in stack.routes.iter().enumerate() {
+        all.push((one.address, format!("route {}", one.id()), format!("route[{at}].address")));
     }
     for (at, one) in stack.telemetry.iter().enumerate() {
         let what = format!("telemetry {}", one.region);

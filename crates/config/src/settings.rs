@@ -43,6 +43,9 @@ settings! {
         /// What moves: one per PostgreSQL cluster or Redis replication group.
         pub datastores: Vec<DatastoreSettings> as "datastore"
             => many("name", 2, DatastoreSettings::FIELDS),
+        /// What stands between clients and a datastore and is moved with it, if anything does.
+        #[serde(default)]
+        pub routes: Vec<RouteSettings> as "route" => many("address", 2, RouteSettings::FIELDS),
         /// The reference backend, where it runs.
         #[serde(default)]
         pub telemetry: Vec<TelemetrySettings> as "telemetry"
@@ -429,6 +432,67 @@ settings! {
 }
 
 settings! {
+    /// One route: a PgBouncer beside the clients of one region. Its `pgbouncer.ini` is its
+    /// operator's; the line of the datastore's database is in a file of its own, which the agent
+    /// writes.
+    pub struct RouteSettings {
+        /// Its name; the routes of two regions may have one name.
+        pub name: DatastoreName => About::Setting(
+            setting(Kind::Name("route"), &[r#""pool""#])
+                .read_by(AGENTS_AND_ORCHESTRATORS)
+                .agrees(&["no datastore, and no other route of the region, has this name"])
+        ),
+        /// Its region.
+        pub region: Region => About::Setting(
+            setting(Kind::Name("region"), &[r#""region1""#, r#""region2""#])
+                .read_by(AGENTS_AND_ORCHESTRATORS)
+                .agrees(&["one of `stack.regions`"])
+        ),
+        /// Its kind.
+        pub kind: RouteKind => About::Setting(
+            setting(Kind::Choice(&["pgbouncer"]), &[r#""pgbouncer""#]).read_by(AGENTS)
+        ),
+        /// The datastore whose clients it serves.
+        pub datastore: DatastoreName => About::Setting(
+            setting(Kind::Name("datastore"), &[r#""main""#])
+                .read_by(AGENTS_AND_ORCHESTRATORS)
+                .agrees(&["a datastore of kind `postgres`, whose database has a plain name"])
+        ),
+        /// Where clients connect.
+        pub address: SocketAddr => About::Setting(
+            setting(Kind::Address, &[r#""10.0.1.10:6432""#, r#""10.0.2.10:6432""#])
+                .read_by(AGENTS)
+                .agrees(&["no other server of the stack has this address"])
+        ),
+        /// The directory of its Unix socket, through which the agent uses its admin console.
+        pub socket_directory: PathBuf => About::Setting(
+            setting(Kind::Path, &[r#""/var/run/postgresql""#]).read_by(AGENTS)
+        ),
+        /// The admin console's user. `pgbouncer` needs no password where the agent runs as the same
+        /// user as PgBouncer; another must be in `admin_users` and needs none by `auth_type`.
+        #[serde(default = "pgbouncer")]
+        pub admin_user: String => About::Setting(
+            setting(Kind::Text, &[r#""pgbouncer""#])
+                .or(Fallback::Value(r#""pgbouncer""#))
+                .read_by(AGENTS)
+        ),
+        /// The file with the line of the datastore's database, which `pgbouncer.ini` includes below
+        /// `[databases]`. The agent writes it, in a directory in which it may.
+        pub databases_file: PathBuf => About::Setting(
+            setting(Kind::Path, &[r#""/etc/pgbouncer/tier0.databases.ini""#]).read_by(AGENTS)
+        ),
+    }
+}
+
+/// What a route is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum RouteKind {
+    /// PgBouncer, with transaction pooling.
+    Pgbouncer,
+}
+
+settings! {
     /// One instance of the reference backend.
     pub struct TelemetrySettings {
         /// Its region.
@@ -463,6 +527,10 @@ settings! {
                 .agrees(&["a datastore of kind `redis`"])
         ),
     }
+}
+
+fn pgbouncer() -> String {
+    "pgbouncer".to_owned()
 }
 
 fn units() -> PathBuf {

@@ -6,11 +6,14 @@ use tier0_core::observe::{
     Announce, DatastoreShape, MovePolicy, OnProcessDeath, ProtectionMode, Shape,
 };
 use tier0_core::record::DatastoreKind;
+use tier0_core::route::RouteShape;
 use tier0_core::words::{DatastoreName, NodeId, Region};
 
 use crate::check;
 use crate::problem::ConfigError;
-use crate::settings::{AgentSettings, DatastoreSettings, NodeSettings, RedisMode, Stack};
+use crate::settings::{
+    AgentSettings, DatastoreSettings, NodeSettings, RedisMode, RouteSettings, Stack,
+};
 
 impl Stack {
     /// Read and check a file.
@@ -57,7 +60,12 @@ impl Stack {
                 (datastore.name.clone(), shape)
             })
             .collect();
-        Shape { regions: self.stack.regions.clone(), datastores }
+        let routes = self
+            .routes
+            .iter()
+            .map(|route| (route.id(), RouteShape { datastore: route.datastore.clone() }))
+            .collect();
+        Shape { regions: self.stack.regions.clone(), datastores, routes }
     }
 
     /// The settings of one datastore.
@@ -73,6 +81,13 @@ impl Stack {
     /// The agent of one region.
     pub fn agent(&self, region: &Region) -> Option<&AgentSettings> {
         self.agents.iter().find(|agent| agent.region == *region)
+    }
+}
+
+impl RouteSettings {
+    /// Its id, `name.region`.
+    pub fn id(&self) -> NodeId {
+        NodeId::new(self.name.clone(), self.region.clone())
     }
 }
 

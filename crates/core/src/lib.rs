@@ -15,5 +15,6 @@ pub mod orchestrator;
 pub mod order;
 pub mod readiness;
 pub mod record;
+pub mod route;
 pub mod steps;
 pub mod words;

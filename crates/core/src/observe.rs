@@ -6,6 +6,7 @@ use std::collections::BTreeMap;
 use serde::{Deserialize, Serialize};
 
 use crate::order::{Outcome, Step};
+use crate::route::{RouteShape, RouteView};
 use crate::words::{
     DatastoreName, Heard, Lsn, NodeId, RedisPosition, Region, ReplicationId, Stamp, SystemId,
     Timeline, WallMillis,
@@ -114,6 +115,8 @@ pub enum NodeView {
     Postgres(PostgresView),
     /// A Redis server.
     Redis(RedisView),
+    /// A route.
+    Route(RouteView),
 }
 
 impl NodeView {
@@ -122,6 +125,7 @@ impl NodeView {
         match self {
             NodeView::Postgres(view) => view.disk_free,
             NodeView::Redis(view) => view.disk_free,
+            NodeView::Route(_) => None,
         }
     }
 }
@@ -374,6 +378,9 @@ pub struct Shape {
     pub regions: Vec<Region>,
     /// Datastores.
     pub datastores: BTreeMap<DatastoreName, DatastoreShape>,
+    /// Routes.
+    #[serde(default)]
+    pub routes: BTreeMap<NodeId, RouteShape>,
 }
 
 impl Shape {

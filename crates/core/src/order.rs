@@ -7,6 +7,7 @@ use std::fmt;
 
 use serde::{Deserialize, Serialize};
 
+use crate::route::RouteOrder;
 use crate::words::{Lsn, NodeId, RedisPosition, Stamp, SyncName, SystemId, Timeline, WalPosition};
 
 pub use crate::steps::Step;
@@ -165,6 +166,12 @@ pub enum Order {
         /// What to write.
         token: String,
     },
+
+    /// A route: hold clients, point elsewhere, let them go on.
+    Route {
+        /// Which of these.
+        order: RouteOrder,
+    },
 }
 
 impl Order {
@@ -196,7 +203,8 @@ impl Order {
             | Order::RedisStart { .. }
             | Order::RedisAnnounce { .. }
             | Order::RedisSentinelFailover
-            | Order::RedisValidate { .. } => false,
+            | Order::RedisValidate { .. }
+            | Order::Route { .. } => false,
         }
     }
 }
@@ -359,6 +367,19 @@ pub enum Fact {
         /// With which epoch.
         epoch: u64,
     },
+    /// A route holds its clients.
+    Held {
+        /// Transactions that were still open when it was not waited for them any longer, one
+        /// sentence each: whose they are, and in which server process.
+        open: Vec<String>,
+        /// Clients that wait.
+        waiting: u32,
+    },
+    /// A route lets its clients go on.
+    Released {
+        /// For how long it held them; 0 if it did not.
+        held_ms: u64,
+    },
 }
 
 impl Fact {
@@ -387,6 +408,14 @@ impl Fact {
             Fact::Announced { agree, of, epoch } => {
                 format!("{agree} of {of} Sentinels agree, epoch {epoch}")
             }
+            Fact::Held { open, waiting } if open.is_empty() => format!("{waiting} clients wait"),
+            Fact::Held { open, waiting } => format!(
+                "{waiting} clients wait, and {} transactions are still open, which end with the \
+                 old server: {}",
+                open.len(),
+                open.join("; ")
+            ),
+            Fact::Released { held_ms } => format!("clients waited {held_ms} ms"),
         })
     }
 }

@@ -53,7 +53,7 @@ fn postgres(report: &mut AgentReport) -> &mut PostgresView {
     views
         .filter_map(|view| match view {
             NodeView::Postgres(view) => Some(view),
-            NodeView::Redis(_) => None,
+            NodeView::Redis(_) | NodeView::Route(_) => None,
         })
         .next()
         .unwrap()
@@ -64,7 +64,7 @@ fn redis(report: &mut AgentReport) -> &mut RedisView {
     views
         .filter_map(|view| match view {
             NodeView::Redis(view) => Some(view),
-            NodeView::Postgres(_) => None,
+            NodeView::Postgres(_) | NodeView::Route(_) => None,
         })
         .next()
         .unwrap()

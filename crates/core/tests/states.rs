@@ -14,6 +14,7 @@ use tier0_core::orchestrator::{
     AUTOMATIC, DECIDER, Decision, PROTECTION, ProtectionVerdict, Reaction, back_plan, plan,
 };
 use tier0_core::record::{DatastoreKind, OperationKind};
+use tier0_core::route::RouteShape;
 use tier0_core::steps::{Scope, Side, Step, StepKey, StepRow, TABLE, Trouble, row};
 use tier0_core::words::NodeId;
 
@@ -96,6 +97,11 @@ fn shape(announce: Announce) -> Shape {
             ("main".parse().unwrap(), datastore(DatastoreKind::Postgres, MovePolicy::Required)),
             ("cache".parse().unwrap(), datastore(DatastoreKind::Redis, MovePolicy::Follow)),
         ]),
+        // One of the two, since every route has the same steps.
+        routes: BTreeMap::from([(
+            "pool.region1".parse().unwrap(),
+            RouteShape { datastore: "main".parse().unwrap() },
+        )]),
     }
 }
 
@@ -104,6 +110,7 @@ fn of(row: &StepRow) -> &'static str {
         Scope::Stack => "stack",
         Scope::Each(DatastoreKind::Postgres) => "PostgreSQL",
         Scope::Each(DatastoreKind::Redis) => "Redis",
+        Scope::EachRoute => "route",
     }
 }
 
@@ -115,6 +122,7 @@ fn side(row: &StepRow) -> &'static str {
         Side::New => "new side",
         Side::Writer => "writer",
         Side::Node => "node",
+        Side::Route => "beside clients",
     }
 }
 

@@ -90,6 +90,7 @@ pub fn stack(
         orchestrators: vec![orchestrator],
         agents,
         datastores,
+        routes: Vec::new(),
         telemetry: Vec::new(),
         limits: Limits::default(),
     })

@@ -17,7 +17,7 @@ use crate::down::{self, Data};
 use crate::exec;
 use crate::fault::disk::Disks;
 use crate::fault::{self, FaultArgs};
-use crate::ledger::{Targets, TrafficPlan};
+use crate::ledger::{Targets, Through, TrafficPlan};
 use crate::network::link::{self, LinkArgs};
 use crate::network::{Network, namespaces};
 use crate::plan::Size;
@@ -196,6 +196,9 @@ pub struct TrafficArgs {
     /// Writers to PostgreSQL.
     #[arg(long, default_value_t = 8)]
     pub postgres_writers: usize,
+    /// How they reach it: by the list of its hosts, or through the PgBouncers.
+    #[arg(long, value_enum, default_value = "hosts")]
+    pub through: Through,
     /// Writers to Redis.
     #[arg(long, default_value_t = 8)]
     pub redis_writers: usize,
@@ -345,12 +348,12 @@ async fn run_traffic(arguments: TrafficArgs) -> Result<ExitCode> {
     let (redis_writers, redis_wait_writers) =
         if arguments.wait { (0, arguments.redis_writers) } else { (arguments.redis_writers, 0) };
     let plan = TrafficPlan {
-        postgres_writers: arguments.postgres_writers,
         redis_writers,
         redis_wait_writers,
         rate: arguments.rate,
         ..TrafficPlan::moderate(arguments.ledger)
     };
+    let plan = plan.with_postgres(arguments.postgres_writers, arguments.through);
     let until = match arguments.until_file {
         Some(path) => Until::File(path),
         None => Until::Time(

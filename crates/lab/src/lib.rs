@@ -19,6 +19,7 @@ pub mod ledger;
 pub mod network;
 pub mod placement;
 pub mod plan;
+mod pools;
 pub mod preflight;
 pub mod prober;
 pub mod processes;

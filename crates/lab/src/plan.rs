@@ -16,6 +16,7 @@ use tier0_core::record::{AutomaticMode, DatastoreKind};
 use tier0_core::words::DatastoreName;
 
 use crate::placement::{Place, Placement};
+use crate::pools;
 use crate::preflight::{Preflight, SharedMemory};
 use crate::secrets::SecretFiles;
 
@@ -78,6 +79,10 @@ pub fn stack(
             &sentinels,
         )?);
     }
+    let routes = match found.programs.pgbouncer {
+        Some(_) => pools::routes(directory, &datastores, placement)?,
+        None => Vec::new(),
+    };
     let agents = Place::REGIONS
         .into_iter()
         .map(|place| {
@@ -109,6 +114,7 @@ pub fn stack(
         orchestrators: vec![orchestrator],
         agents,
         telemetry: telemetry(placement, &datastores)?,
+        routes,
         datastores,
         // In a lab one failure after the other is tried out.
         limits: Limits { cool_down_ms: 1_000, ..Limits::default() },
@@ -308,6 +314,7 @@ mod tests {
                 redis_server: "/r".into(),
                 redis_sentinel: "/s".into(),
                 redis_cli: "/c".into(),
+                pgbouncer: Some("/b".into()),
             },
             shared_memory: SharedMemory::Mmap,
         };
@@ -325,6 +332,8 @@ mod tests {
         assert_eq!(names, ["main", "main-2", "cache", "cache-2"]);
         let text = stack.to_toml().unwrap();
         assert!(text.contains("tier0master-2"));
+        let routes: Vec<_> = stack.routes.iter().map(|one| one.id().to_string()).collect();
+        assert_eq!(routes, ["pool.region1", "pool.region2", "pool-2.region1", "pool-2.region2"]);
         assert!(text.contains("dynamic_shared_memory_type"));
     }
 
@@ -336,6 +345,7 @@ mod tests {
                 redis_server: "/r".into(),
                 redis_sentinel: "/s".into(),
                 redis_cli: "/c".into(),
+                pgbouncer: Some("/b".into()),
             },
             shared_memory: SharedMemory::Posix,
         };

@@ -26,6 +26,8 @@ pub struct Programs {
     pub redis_sentinel: PathBuf,
     /// `redis-cli`.
     pub redis_cli: PathBuf,
+    /// `pgbouncer`; a lab without it has no routes.
+    pub pgbouncer: Option<PathBuf>,
 }
 
 /// How PostgreSQL gets memory that its processes share.
@@ -95,6 +97,7 @@ pub fn find_programs(problems: &mut Vec<String>) -> Option<Programs> {
         redis_server: redis_server?,
         redis_sentinel: redis_sentinel?,
         redis_cli: redis_cli?,
+        pgbouncer: on_path("pgbouncer"),
     })
 }
 

@@ -39,6 +39,8 @@ pub enum Kind {
     Agent,
     /// The orchestrator.
     Orchestrator,
+    /// A route.
+    Route,
     /// The reference backend.
     Telemetry,
     /// The links between sites that are namespaces.

@@ -102,6 +102,7 @@ fn kind_name(kind: Kind) -> &'static str {
         Kind::Sentinel => "sentinel",
         Kind::Agent => "agent",
         Kind::Orchestrator => "orchestrator",
+        Kind::Route => "pgbouncer",
         Kind::Telemetry => "telemetry-api",
         Kind::Links => "links",
     }
@@ -155,16 +156,16 @@ fn connections(stack: &Stack, state: &LabState) -> Result<Vec<Connection>> {
         if let Some(postgres) = &datastore.postgres {
             let password = postgres.application_password_file.read()?;
             let hosts: Vec<String> = addresses.iter().map(ToString::to_string).collect();
-            all.push(Connection {
-                name,
-                url: format!(
-                    "postgresql://{}:{}@{}/{}?target_session_attrs=read-write",
-                    postgres.application_user,
-                    password.expose(),
-                    hosts.join(","),
-                    postgres.database
-                ),
-            });
+            let url = |hosts: &str| {
+                let (user, database) = (&postgres.application_user, &postgres.database);
+                format!("postgresql://{user}:{}@{hosts}/{database}", password.expose())
+            };
+            let direct = format!("{}?target_session_attrs=read-write", url(&hosts.join(",")));
+            all.push(Connection { name, url: direct });
+            for route in stack.routes.iter().filter(|route| route.datastore == datastore.name) {
+                let url = url(&route.address.to_string());
+                all.push(Connection { name: format!("{} (PgBouncer)", route.id()), url });
+            }
         } else if let Some(redis) = &datastore.redis {
             let password = redis.password_file.read()?;
             for node in &datastore.nodes {

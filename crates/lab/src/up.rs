@@ -23,6 +23,7 @@ use crate::launch::{Launcher, Program, User};
 use crate::network::{End, Network, control, namespaces};
 use crate::placement::{Place, Placement};
 use crate::plan::{self, Size};
+use crate::pools;
 use crate::preflight;
 use crate::processes;
 use crate::progress::Progress;
@@ -200,6 +201,10 @@ async fn start(plan: &UpPlan, account: &Account, progress: Progress) -> Result<L
     initialise(&stack, &launcher).await?;
     progress.say("first PostgreSQL data made");
     state.started.extend(sentinels::start(&stack, &launcher, &found.programs)?);
+    if found.programs.pgbouncer.is_none() {
+        progress.say("pgbouncer is missing, so there are no routes: apt-get install pgbouncer");
+    }
+    state.started.extend(pools::start(&stack, &launcher, &found.programs)?);
     state.started.extend(start_roles(&stack, &launcher)?);
     state.save(account)?;
     progress.say(format!("{} processes started", state.started.len()));
@@ -356,7 +361,7 @@ impl Role {
             Kind::Agent => ("agent", "--region"),
             Kind::Orchestrator => ("orchestrator", "--site"),
             Kind::Telemetry => ("telemetry-api", "--region"),
-            Kind::Sentinel => bail!("a Sentinel is no role of the binary"),
+            Kind::Sentinel | Kind::Route => bail!("{} is no role of the binary", self.site),
             Kind::Links => bail!("links that ended have left nothing: take the lab down"),
         };
         let name = format!("{command}.{}", self.site);
@@ -409,15 +414,23 @@ pub fn restart(state: &mut LabState, name: &str, environment: &[(String, String)
     if processes::is_running(old.process) {
         bail!("{name} runs already");
     }
-    *old = if old.kind == Kind::Sentinel {
+    let programs = || {
         let mut problems = Vec::new();
         let programs = preflight::find_programs(&mut problems);
-        let programs = programs.with_context(|| problems.join("; "))?;
-        sentinels::start_one(&stack, &launcher, &programs, &old.site)?
-    } else {
-        let role =
-            Role { kind: old.kind, site: old.site.clone(), directory: old.directory.clone() };
-        role.start(&launcher, old.address, environment)?
+        programs.with_context(|| problems.join("; "))
+    };
+    *old = match old.kind {
+        Kind::Sentinel => sentinels::start_one(&stack, &launcher, &programs()?, &old.site)?,
+        Kind::Route => {
+            let route = stack.routes.iter().find(|route| route.id().to_string() == name);
+            let route = route.with_context(|| format!("the stack has no route {name}"))?;
+            pools::start_one(&stack, &launcher, &programs()?, route)?
+        }
+        Kind::Agent | Kind::Orchestrator | Kind::Telemetry | Kind::Links => {
+            let role =
+                Role { kind: old.kind, site: old.site.clone(), directory: old.directory.clone() };
+            role.start(&launcher, old.address, environment)?
+        }
     };
     state.save(&account)
 }

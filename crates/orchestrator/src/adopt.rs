@@ -126,7 +126,7 @@ fn primaries(reports: &[AgentReport]) -> Vec<Region> {
         NodeView::Postgres(view) => {
             view.role == Some(PostgresRole::Primary) && view.process == ProcessState::Running
         }
-        NodeView::Redis(_) => false,
+        NodeView::Redis(_) | NodeView::Route(_) => false,
     };
     reports
         .iter()

@@ -210,6 +210,7 @@ impl Loop {
                 tokio::spawn(async move { load_until_known(&store, &driver).await });
             }
             Effect::Send { operation, key, command } => {
+                let command = *command;
                 let (agents, driver) = (self.agents.clone(), self.driver.clone());
                 tokio::spawn(async move {
                     let stamp = command.stamp.clone();

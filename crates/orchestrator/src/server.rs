@@ -196,6 +196,8 @@ fn core_limits(limits: &tier0_config::Limits) -> Limits {
         stop: millis(limits.stop_ms),
         stop_silent: millis(100),
         join: millis(limits.join_ms),
+        hold: millis(limits.hold_ms),
+        drain: millis(limits.drain_ms),
         pause: millis(limits.pause_ms),
         receive: millis(limits.receive_ms),
         promote: millis(limits.promote_ms),

@@ -10,7 +10,7 @@ use tier0_core::record::{DatastoreKind, Protection, Record};
 use tier0_core::words::{DatastoreName, NodeId, Region};
 use tier0_wire::{
     AutomaticStatus, DatastoreStatus, DetectionStatus, NearMissBody, NodeStatus, QuantilesBody,
-    StatusBody,
+    RouteStatus, StatusBody,
 };
 
 use crate::report;
@@ -71,6 +71,7 @@ pub fn status(core: &Orchestrator, now: &Now) -> Option<StatusBody> {
             .keys()
             .map(|name| datastore(core, now, record, name))
             .collect(),
+        routes: shape.routes.keys().map(|id| route(core, now, id)).collect(),
         agents,
         version: env!("CARGO_PKG_VERSION").to_owned(),
     })
@@ -211,6 +212,7 @@ fn node(
             let position = view.offset.map(|offset| offset.to_string());
             (redis_role(view), process(view.process), position, behind, view.error.clone())
         }
+        NodeView::Route(view) => ("route", process(view.process), None, None, view.error.clone()),
     };
     let stale = silent.is_some();
     let behind_seconds = match &reported.view {
@@ -219,7 +221,7 @@ fn node(
             .filter(|_| view.role == Some(PostgresRole::Standby))
             .and_then(|replayed| core.lag().of(name, replayed, now.moment))
             .map(|lag| lag.as_secs_f64()),
-        NodeView::Redis(_) => None,
+        NodeView::Redis(_) | NodeView::Route(_) => None,
     };
     NodeStatus {
         node: id.to_string(),
@@ -233,6 +235,29 @@ fn node(
         age_ms: Some(age_ms),
         doing,
         error: silent.or(error),
+    }
+}
+
+fn route(core: &Orchestrator, now: &Now, id: &NodeId) -> RouteStatus {
+    let shape = core.settings().shape.routes.get(id);
+    let silence = core.settings().limits.silence;
+    let silent = core.seen().agent_silent(id.region(), now.moment, silence);
+    let view = match core.seen().view(id) {
+        Some(NodeView::Route(view)) if silent.is_none() => Some(view),
+        Some(_) | None => None,
+    };
+    RouteStatus {
+        route: id.to_string(),
+        datastore: shape.map(|shape| shape.datastore.to_string()).unwrap_or_default(),
+        state: match view {
+            Some(view) if view.held => "held",
+            Some(view) => process(view.process),
+            None => "unknown",
+        }
+        .to_owned(),
+        points_at: view.and_then(|view| view.to.as_ref()).map(ToString::to_string),
+        waiting: view.map(|view| view.waiting),
+        error: silent.or_else(|| view.and_then(|view| view.error.clone())),
     }
 }
 

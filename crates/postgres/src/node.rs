@@ -278,7 +278,8 @@ impl Server {
             | Order::RedisStart { .. }
             | Order::RedisAnnounce { .. }
             | Order::RedisSentinelFailover
-            | Order::RedisValidate { .. } => {
+            | Order::RedisValidate { .. }
+            | Order::Route { .. } => {
                 return Err(Trouble::refused("wrong-kind", "this node is PostgreSQL"));
             }
         };

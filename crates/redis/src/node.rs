@@ -172,7 +172,8 @@ impl RedisNode {
             | Order::PostgresJoinBegin { .. }
             | Order::PostgresRename { .. }
             | Order::PostgresJoinProve { .. }
-            | Order::PostgresLeave => Err(Trouble::refused(
+            | Order::PostgresLeave
+            | Order::Route { .. } => Err(Trouble::refused(
                 "not-a-redis-order",
                 format!("{} is a Redis node", self.settings.id),
             )),

@@ -59,6 +59,24 @@ pub fn status(body: &StatusBody) {
             table.add_row([&node.node, &node.role, &node.state, &behind, &node.address, &doing]);
         }
     }
+    for route in &body.routes {
+        let points_at = route.points_at.as_deref().unwrap_or("an unknown region");
+        let doing = match (&route.error, route.waiting) {
+            (Some(error), _) => error.clone(),
+            (None, Some(waiting)) if waiting > 0 => {
+                format!("points at {points_at}, {waiting} clients wait")
+            }
+            (None, _) => format!("points at {points_at}"),
+        };
+        table.add_row([
+            route.route.as_str(),
+            "route",
+            route.state.as_str(),
+            "-",
+            "-",
+            doing.as_str(),
+        ]);
+    }
     print(&table);
     println!();
     for datastore in &body.datastores {

@@ -130,6 +130,9 @@ pub struct StatusBody {
     pub repairs: Vec<OperationBody>,
     /// Each datastore.
     pub datastores: Vec<DatastoreStatus>,
+    /// Each route.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub routes: Vec<RouteStatus>,
     /// Each agent: region to why it is not answering, or null.
     pub agents: BTreeMap<String, Option<String>>,
     /// The build.
@@ -262,6 +265,26 @@ pub struct NodeStatus {
     /// What it is doing.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub doing: Option<String>,
+    /// What went wrong when looking.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub error: Option<String>,
+}
+
+/// One route.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, ToSchema)]
+pub struct RouteStatus {
+    /// `name.region`.
+    pub route: String,
+    /// The datastore whose clients it serves.
+    pub datastore: String,
+    /// The process' state, or `held`.
+    pub state: String,
+    /// The region where it points, as it says itself.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub points_at: Option<String>,
+    /// Clients that wait.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub waiting: Option<u32>,
     /// What went wrong when looking.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub error: Option<String>,

@@ -12,7 +12,8 @@ pub use agent::{CommandAnswer, CommandRequest, ConfirmAnswer, ConfirmRequest, Gr
 pub use api::{
     AutomaticBody, AutomaticStatus, CheckBody, DatastoreStatus, DetectionStatus, FindingBody,
     NearMissBody, NodeStatus, OperationBody, OperationList, PlanBody, PlanStep, Prediction,
-    Problem, QuantilesBody, RebuildPlanBody, RefusalBody, RequestBody, StatusBody, StepBody,
+    Problem, QuantilesBody, RebuildPlanBody, RefusalBody, RequestBody, RouteStatus, StatusBody,
+    StepBody,
 };
 pub use logs::{LogLine, LogsBody};
 pub use token::{TokenError, read_token, tokens_match};

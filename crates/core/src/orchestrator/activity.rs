@@ -235,7 +235,9 @@ impl Facts {
             Fact::Promoted { .. }
             | Fact::RedisPromoted { .. }
             | Fact::Waiting { .. }
-            | Fact::Announced { .. } => {}
+            | Fact::Announced { .. }
+            | Fact::Held { .. }
+            | Fact::Released { .. } => {}
         }
     }
 }
@@ -280,6 +282,7 @@ const MOVE: &[Step] = &[
     Step::Checkpoint,
     Step::Vote,
     Step::Hold,
+    Step::HoldRoute,
     Step::Drain,
     Step::Receive,
     Step::Pause,
@@ -295,6 +298,8 @@ const MOVE: &[Step] = &[
     Step::Demote,
     Step::Announce,
     Step::Route,
+    Step::SwitchRoute,
+    Step::ReleaseRoute,
     Step::Validate,
     Step::ValidateRedis,
     Step::Finish,
@@ -308,20 +313,29 @@ const MOVE_FORWARD: &[Step] = &[
     Step::Demote,
     Step::Announce,
     Step::Route,
+    Step::SwitchRoute,
+    Step::ReleaseRoute,
     Step::Validate,
     Step::ValidateRedis,
     Step::Finish,
 ];
 
 /// The steps of the way back.
-const MOVE_BACK: &[Step] = &[Step::RecordAbort, Step::Unfence, Step::Finish];
+const MOVE_BACK: &[Step] = &[Step::RecordAbort, Step::Unfence, Step::ResumeRoute, Step::Finish];
 
 /// The keys of these steps in this stack, in the table's order.
 fn keys(shape: &Shape, steps: &[Step], only: Option<&DatastoreName>) -> Vec<StepKey> {
     let mut keys = Vec::new();
     for row in TABLE.iter().filter(|row| steps.contains(&row.step)) {
         match row.scope {
-            Scope::Stack => keys.push(StepKey { step: row.step, datastore: None }),
+            Scope::Stack => keys.push(StepKey { step: row.step, datastore: None, route: None }),
+            Scope::EachRoute => {
+                for (id, route) in &shape.routes {
+                    let (datastore, route) =
+                        (Some(route.datastore.clone()), Some(Box::new(id.clone())));
+                    keys.push(StepKey { step: row.step, datastore, route });
+                }
+            }
             Scope::Each(kind) => {
                 for (name, datastore) in &shape.datastores {
                     let wanted = only.is_none_or(|only| only == name);
@@ -332,7 +346,8 @@ fn keys(shape: &Shape, steps: &[Step], only: Option<&DatastoreName>) -> Vec<Step
                         Announce::Documented => !vote,
                     };
                     if datastore.kind == kind && wanted && fits {
-                        keys.push(StepKey { step: row.step, datastore: Some(name.clone()) });
+                        let datastore = Some(name.clone());
+                        keys.push(StepKey { step: row.step, datastore, route: None });
                     }
                 }
             }
@@ -443,14 +458,15 @@ mod tests {
                 protection: ProtectionMode::MaxAvailability,
             };
             let regions = ["here", "there"].map(|name| name.parse().unwrap()).to_vec();
-            Shape { regions, datastores: [("it".parse().unwrap(), datastore)].into() }
+            let datastores = [("it".parse().unwrap(), datastore)].into();
+            Shape { regions, datastores, routes: BTreeMap::new() }
         };
         // The writer's node, or the other one; what only looks or stores is on neither.
         let place = |kind: OperationKind, step: Step| match row(step).side {
             Side::New | Side::Writer | Side::Old => Some("writer"),
             Side::Node if kind == OperationKind::Restart => Some("writer"),
             Side::Node => Some("other"),
-            Side::Here | Side::Record => None,
+            Side::Here | Side::Record | Side::Route => None,
         };
         for kind in [
             OperationKind::Rejoin,

@@ -411,6 +411,7 @@ impl Orchestrator {
             let process = match &report.view {
                 NodeView::Postgres(view) => view.process,
                 NodeView::Redis(view) => view.process,
+                NodeView::Route(_) => continue,
             };
             if process == ProcessState::Silent {
                 self.watch.hangs_since.entry(node.clone()).or_insert(*at);
@@ -528,6 +529,7 @@ impl Orchestrator {
         }
         let hangs_for = || self.watch.hangs_since.get(node).map(|since| now.moment.since(*since));
         match self.seen.view(node)? {
+            NodeView::Route(_) => None,
             NodeView::Redis(view) => match view.process {
                 ProcessState::Stopped => Some(Word::Ended),
                 ProcessState::Silent => hangs_for().map(Word::Hangs),

@@ -59,6 +59,7 @@ impl Orchestrator {
                         limit_ms: limit.as_millis() as u64,
                     };
                     self.begins(now, id, &key, Some(Sent { node, stamp }), out);
+                    let command = Box::new(command);
                     out.push(Effect::Send { operation: id.clone(), key, command });
                     return true;
                 }
@@ -90,12 +91,12 @@ impl Orchestrator {
         changing && Guard::SendsOnlyWhenStored.holds()
     }
 
-    /// A step on the old side whose agent fell silent while it ran: nobody waits for it longer
-    /// than the old side is given to cooperate.
+    /// A step on the old side or on a route whose agent fell silent while it ran: nobody waits for
+    /// it longer than the old side is given to cooperate.
     fn given_up(&self, now: &Now, activity: &Activity) -> Option<(StepKey, String)> {
         activity.steps.iter().find_map(|state| {
             let Progress::Running { sent: Some(sent), .. } = &state.progress else { return None };
-            if row(state.key.step).side != Side::Old {
+            if !matches!(row(state.key.step).side, Side::Old | Side::Route) {
                 return None;
             }
             let most = self.patience(state.key.step);
@@ -111,7 +112,9 @@ impl Orchestrator {
     pub(super) fn patience(&self, step: Step) -> std::time::Duration {
         match row(step).scope {
             Scope::Each(DatastoreKind::Redis) => self.settings.limits.silence,
-            Scope::Each(DatastoreKind::Postgres) | Scope::Stack => self.settings.limits.cooperation,
+            Scope::Each(DatastoreKind::Postgres) | Scope::Stack | Scope::EachRoute => {
+                self.settings.limits.cooperation
+            }
         }
     }
 
@@ -314,6 +317,9 @@ impl Orchestrator {
             Some(name) if state.key.step == Step::Unfence => {
                 activity.was_sent(Step::Pause, name) || activity.was_sent(Step::Fence, name)
             }
+            Some(name) if state.key.step == Step::ResumeRoute => {
+                activity.was_sent(Step::HoldRoute, name)
+            }
             Some(_) | None => true,
         });
         activity.steps.extend(back);
@@ -474,7 +480,10 @@ impl Activity {
                 let same = state.key.step == *before
                     && (key.datastore.is_none()
                         || state.key.datastore.is_none()
-                        || state.key.datastore == key.datastore);
+                        || state.key.datastore == key.datastore)
+                    && (key.route.is_none()
+                        || state.key.route.is_none()
+                        || state.key.route == key.route);
                 !same || matches!(state.progress, Progress::Settled { .. })
             })
         })
@@ -551,7 +560,7 @@ impl Activity {
                         if why.contains("stays closed") || state.key.step == Step::Stop));
             let forward = matches!(row(state.key.step).trouble, Trouble::Forward | Trouble::GoOn)
                 && !row(state.key.step).after.is_empty()
-                && !matches!(state.key.step, Step::Checkpoint | Step::Vote)
+                && !matches!(state.key.step, Step::Checkpoint | Step::Vote | Step::HoldRoute)
                 || state.key.step == Step::Stop;
             // A server that was promoted and ended since is started by being promoted again; what
             // comes after it on the same node is done again as well, in its order.

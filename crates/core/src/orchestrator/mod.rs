@@ -23,6 +23,7 @@ mod output;
 mod protection;
 mod reach;
 mod requests;
+mod routes;
 mod seen;
 mod settings;
 mod timing;

@@ -17,7 +17,7 @@ use super::input::{Consent, Now};
 use super::seen::Answering;
 use super::{Begin, Orchestrator};
 
-fn skip(why: impl Into<String>) -> Begin {
+pub(super) fn skip(why: impl Into<String>) -> Begin {
     Begin::Settle(Verdict::Skipped { why: why.into() })
 }
 
@@ -34,6 +34,9 @@ impl Orchestrator {
                 if let Some(why) = activity.exceptions.get(name) {
                     return skip(format!("{name} stays closed: {why}"));
                 }
+                if let Some(route) = &key.route {
+                    return self.begin_on_route(now, activity, key.step, route);
+                }
                 self.begin_datastore(now, activity, key.step, name)
             }
         }
@@ -48,7 +51,8 @@ impl Orchestrator {
                 Err(refusal) => Begin::Settle(Verdict::Refused { refusal }),
             },
             Step::Claim => Begin::Change(Change::Claim(self.claim(activity))),
-            Step::Hold => skip("no routes are configured"),
+            Step::Hold if self.settings.shape.routes.is_empty() => skip("no routes are configured"),
+            Step::Hold => done(),
             Step::Swap => self.begin_swap(now, activity),
             Step::Route => self.begin_route(activity),
             Step::Finish => {
@@ -97,7 +101,11 @@ impl Orchestrator {
             | Step::Number
             | Step::RecordBorn
             | Step::RecordLeave
-            | Step::Leave => skip("this step belongs to a datastore"),
+            | Step::Leave
+            | Step::HoldRoute
+            | Step::SwitchRoute
+            | Step::ReleaseRoute
+            | Step::ResumeRoute => skip("this step belongs to a datastore"),
         }
     }
 
@@ -334,11 +342,15 @@ impl Orchestrator {
             Step::HealthCheck
             | Step::Claim
             | Step::Hold
+            | Step::HoldRoute
+            | Step::SwitchRoute
+            | Step::ReleaseRoute
+            | Step::ResumeRoute
             | Step::Swap
             | Step::Route
             | Step::Finish
             | Step::RecordArm
-            | Step::RecordAbort => skip("this step belongs to the stack"),
+            | Step::RecordAbort => skip("this step belongs to the stack or to a route"),
         }
     }
 

@@ -30,7 +30,7 @@ pub enum Effect {
         /// Which step.
         key: StepKey,
         /// The command.
-        command: Command,
+        command: Box<Command>,
     },
     /// Write a line to the journal.
     Note(Note),

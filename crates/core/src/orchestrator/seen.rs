@@ -89,6 +89,7 @@ impl Seen {
         let process = match self.view(node) {
             Some(NodeView::Postgres(view)) => view.process,
             Some(NodeView::Redis(view)) => view.process,
+            Some(NodeView::Route(view)) => view.process,
             None => {
                 return Answering::No { why: format!("the agent does not report on {node}") };
             }
@@ -112,7 +113,7 @@ impl Seen {
     pub fn postgres(&self, node: &NodeId) -> Option<&PostgresView> {
         match self.view(node)? {
             NodeView::Postgres(view) => Some(view),
-            NodeView::Redis(_) => None,
+            NodeView::Redis(_) | NodeView::Route(_) => None,
         }
     }
 
@@ -120,7 +121,7 @@ impl Seen {
     pub fn redis(&self, node: &NodeId) -> Option<&RedisView> {
         match self.view(node)? {
             NodeView::Redis(view) => Some(view),
-            NodeView::Postgres(_) => None,
+            NodeView::Postgres(_) | NodeView::Route(_) => None,
         }
     }
 }

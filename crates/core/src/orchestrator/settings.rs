@@ -27,6 +27,10 @@ pub struct Limits {
     pub stop_silent: Duration,
     /// How long clients may be kept waiting by a join.
     pub join: Duration,
+    /// How long a route may hold its clients; then it lets them go on by itself.
+    pub hold: Duration,
+    /// How long a route waits for open transactions before a commanded move goes on without them.
+    pub drain: Duration,
     /// How long Redis writes may be held.
     pub pause: Duration,
     /// How long the target may take to receive what was written.

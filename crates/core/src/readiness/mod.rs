@@ -21,6 +21,7 @@ mod redis_memory;
 mod redis_persistence;
 mod redis_replica;
 mod redis_versions;
+mod routes;
 mod sentinels;
 mod sessions;
 mod slots;
@@ -85,7 +86,7 @@ impl Question<'_> {
     fn postgres(&self, node: &NodeId) -> Option<&PostgresView> {
         match self.view(node)? {
             NodeView::Postgres(view) => Some(view),
-            NodeView::Redis(_) => None,
+            NodeView::Redis(_) | NodeView::Route(_) => None,
         }
     }
 
@@ -99,7 +100,7 @@ impl Question<'_> {
     fn redis(&self, node: &NodeId) -> Option<&RedisView> {
         match self.view(node)? {
             NodeView::Redis(view) => Some(view),
-            NodeView::Postgres(_) => None,
+            NodeView::Postgres(_) | NodeView::Route(_) => None,
         }
     }
 
@@ -115,7 +116,7 @@ impl Question<'_> {
                 });
                 view.process == ProcessState::Running && !hangs
             }
-            None => false,
+            Some(NodeView::Route(_)) | None => false,
         }
     }
 
@@ -258,6 +259,7 @@ pub fn judge(question: &Question) -> Vec<Finding> {
         }
         findings.push(disk::check(question, name));
         findings.push(connectivity::check(question, name));
+        findings.extend(routes::check(question, name));
         findings.push(autostart::check(question, name));
         findings.extend(backup::check(question, name));
     }

@@ -42,8 +42,10 @@ steps! {
     Checkpoint = "checkpoint",
     /// Redis: win a Sentinel epoch by majority vote.
     Vote = "vote",
-    /// Routes hold new transactions. Empty until there are routes.
+    /// Everything is prepared: from here on clients wait.
     Hold = "hold",
+    /// A route holds new transactions.
+    HoldRoute = "hold-route",
     /// PostgreSQL: how far the old primary has written.
     Drain = "drain",
     /// PostgreSQL: the target has flushed as much.
@@ -72,8 +74,12 @@ steps! {
     Announce = "announce",
     /// Redis, mode `documented`: Sentinel is told to fail over, after pause, offsets and fence.
     SentinelFailover = "sentinel-failover",
-    /// Routes and agents learn the new writer.
+    /// Agents learn the new writer.
     Route = "route",
+    /// A route points at the new writer.
+    SwitchRoute = "switch-route",
+    /// A route lets clients go on, to the new writer.
+    ReleaseRoute = "release-route",
     /// PostgreSQL: a real write and read on the new primary.
     Validate = "validate",
     /// Redis: a real write and read on the new master.
@@ -83,6 +89,8 @@ steps! {
 
     /// Undo of pause and fence on the old master.
     Unfence = "unfence",
+    /// Undo of the hold: a route lets clients go on, to the old writer.
+    ResumeRoute = "resume-route",
     /// The abort is stored before anything is undone.
     RecordAbort = "record-abort",
 
@@ -161,13 +169,17 @@ pub struct StepKey {
     pub step: Step,
     /// Of which datastore; `None` for the stack.
     pub datastore: Option<crate::words::DatastoreName>,
+    /// On which route of that datastore; `None` for its nodes.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub route: Option<Box<crate::words::NodeId>>,
 }
 
 impl fmt::Display for StepKey {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match &self.datastore {
-            Some(datastore) => write!(f, "{}[{}]", self.step, datastore),
-            None => write!(f, "{}", self.step),
+        match (&self.route, &self.datastore) {
+            (Some(route), _) => write!(f, "{}[{route}]", self.step),
+            (None, Some(datastore)) => write!(f, "{}[{datastore}]", self.step),
+            (None, None) => write!(f, "{}", self.step),
         }
     }
 }
@@ -179,4 +191,6 @@ pub enum Scope {
     Stack,
     /// One for each datastore of this kind.
     Each(DatastoreKind),
+    /// One for each route; it waits for the steps of the route's own datastore.
+    EachRoute,
 }

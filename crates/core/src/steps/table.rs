@@ -38,6 +38,8 @@ pub enum Side {
     Writer,
     /// On the node that is repaired.
     Node,
+    /// On a route, beside clients.
+    Route,
 }
 
 /// What it means if a step does not become so.
@@ -96,6 +98,18 @@ const fn redis(
     StepRow { step, scope: Scope::Each(Redis), side, after, trouble, counts_as, sentence }
 }
 
+const fn route(
+    step: Step,
+    after: &'static [Step],
+    counts_as: Option<SpecificationStep>,
+    sentence: &'static str,
+) -> StepRow {
+    // A route that cannot be told is noted: its clients meet errors, as without it, and its agent
+    // points it at the writer as soon as it can.
+    let (scope, side, trouble) = (Scope::EachRoute, Side::Route, Trouble::GoOn);
+    StepRow { step, scope, side, after, trouble, counts_as, sentence }
+}
+
 use SpecificationStep as Column;
 
 /// All rows.
@@ -138,13 +152,19 @@ pub const TABLE: &[StepRow] = &[
         Side::Here,
         &[Step::Checkpoint, Step::Vote],
         Trouble::Abort,
-        Some(Column::RoutingUpdate),
-        "routes hold new transactions (no routes are configured)",
+        None,
+        "everything is prepared: from here on clients wait",
+    ),
+    route(
+        Step::HoldRoute,
+        &[Step::Hold],
+        Some(Column::DatabasePromotion),
+        "the route holds new transactions, and open ones may end",
     ),
     postgres(
         Step::Drain,
         Side::Old,
-        &[Step::Hold],
+        &[Step::Hold, Step::HoldRoute],
         Trouble::WithoutOldSide,
         Some(Column::DatabasePromotion),
         "the old primary says how far it has written",
@@ -160,7 +180,7 @@ pub const TABLE: &[StepRow] = &[
     redis(
         Step::Pause,
         Side::Old,
-        &[Step::Hold],
+        &[Step::Hold, Step::HoldRoute],
         Trouble::WithoutOldSide,
         Some(Column::RedisFailover),
         "the old master holds writes and says its offset",
@@ -262,6 +282,18 @@ pub const TABLE: &[StepRow] = &[
         Some(Column::RoutingUpdate),
         "the agents have heard who the writer is",
     ),
+    route(
+        Step::SwitchRoute,
+        &[Step::Swap],
+        Some(Column::RoutingUpdate),
+        "the route points at the new writer",
+    ),
+    route(
+        Step::ReleaseRoute,
+        &[Step::SwitchRoute, Step::Promote],
+        Some(Column::Validation),
+        "the route lets clients go on, and a statement comes back through it",
+    ),
     postgres(
         Step::Validate,
         Side::New,
@@ -287,7 +319,9 @@ pub const TABLE: &[StepRow] = &[
             Step::Demote,
             Step::Announce,
             Step::Route,
+            Step::ReleaseRoute,
             Step::Unfence,
+            Step::ResumeRoute,
         ],
         Trouble::GoOn,
         None,
@@ -309,6 +343,12 @@ pub const TABLE: &[StepRow] = &[
         Trouble::GoOn,
         None,
         "the old master accepts writes again",
+    ),
+    route(
+        Step::ResumeRoute,
+        &[Step::RecordAbort],
+        None,
+        "the route lets clients go on, to the old writer",
     ),
     // Repairs.
     postgres(
@@ -475,7 +515,8 @@ mod tests {
             for before in row.after {
                 let above = TABLE.iter().position(|other| other.step == *before).unwrap();
                 assert!(
-                    above < place || [Step::Unfence, Step::RecordBorn].contains(before),
+                    above < place
+                        || [Step::Unfence, Step::ResumeRoute, Step::RecordBorn].contains(before),
                     "{} after {before}",
                     row.step
                 );

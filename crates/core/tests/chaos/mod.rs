@@ -468,6 +468,7 @@ impl Chaos {
             }
             Effect::Load => self.load(run),
             Effect::Send { operation, key, command } => {
+                let command = *command;
                 assert!(
                     !self.storing.contains(&run) || TOLERATES.get(),
                     "{key} is sent while a change of the record is under way"

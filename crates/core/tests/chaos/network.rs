@@ -89,7 +89,8 @@ impl Chaos {
         self.say(|| format!("replayed {} {} {}", command.step, command.node, command.stamp));
         let agent_run = self.agents[command.node.region()].run;
         let operation: OperationId = "ffffffff-ffff".parse().unwrap();
-        let key = StepKey { step: command.step, datastore: Some(command.node.datastore().clone()) };
+        let datastore = Some(command.node.datastore().clone());
+        let key = StepKey { step: command.step, datastore, route: None };
         let reply = Reply { run: u64::MAX, operation, key };
         self.command_arrives(agent_run, command, reply);
     }

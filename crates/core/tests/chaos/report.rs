@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use tier0_core::orchestrator::{AUTOMATIC, DECIDER};
-use tier0_core::steps::Step;
+use tier0_core::steps::{Scope, Step, row};
 
 #[derive(Debug, Clone, Default)]
 pub struct Counts {
@@ -141,10 +141,10 @@ impl Batch {
         let count = |count: Option<&u64>| count.copied().unwrap_or(0);
         let ids = DECIDER.iter().map(|row| row.id).chain(AUTOMATIC.iter().map(|row| row.id));
         let rows = ids.map(|id| (format!("row {id}"), count(self.all.rows.get(id))));
-        // Routes are not there yet, so that nothing holds them.
+        // The simulated stacks have no routes.
         let steps = Step::ALL
             .iter()
-            .filter(|step| **step != Step::Hold)
+            .filter(|step| **step != Step::Hold && row(**step).scope != Scope::EachRoute)
             .map(|step| (format!("step {step}"), count(self.all.steps.get(step))));
         rows.chain(steps)
             .filter(|(_, count)| *count < least)

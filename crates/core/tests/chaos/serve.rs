@@ -336,6 +336,7 @@ impl Chaos {
             }
             Order::RedisAnnounce { .. } => learnt(Fact::Announced { agree: 3, of: 3, epoch: 5 }),
             Order::RedisSentinelFailover => Some(Outcome::done()),
+            Order::Route { .. } => failed("no routes here"),
             Order::RedisValidate { .. } => {
                 if server.is_primary() {
                     Some(Outcome::done())

@@ -16,6 +16,7 @@ pub fn is_running(view: &NodeView) -> bool {
     match view {
         NodeView::Postgres(view) => view.process == ProcessState::Running,
         NodeView::Redis(view) => view.process == ProcessState::Running,
+        NodeView::Route(view) => view.process == ProcessState::Running,
     }
 }
 

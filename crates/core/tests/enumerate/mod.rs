@@ -136,6 +136,7 @@ fn shape() -> Shape {
     Shape {
         regions: vec![region("region1"), region("region2")],
         datastores: [("pg1".parse().unwrap(), datastore)].into(),
+        routes: BTreeMap::new(),
     }
 }
 

@@ -195,7 +195,7 @@ impl World {
             Effect::Load => self.load = true,
             Effect::Send { operation, key, command } => {
                 let reply = Reply { run: self.run, operation: operation.clone(), key: key.clone() };
-                self.commands.push(Known::new((command.clone(), reply)));
+                self.commands.push(Known::new(((**command).clone(), reply)));
                 self.commands.sort_by_key(|flight| flight.digest);
             }
             Effect::Began(_)

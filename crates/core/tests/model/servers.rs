@@ -307,7 +307,8 @@ impl World {
             | Order::RedisStart { .. }
             | Order::RedisAnnounce { .. }
             | Order::RedisSentinelFailover
-            | Order::RedisValidate { .. } => failed("no Redis here"),
+            | Order::RedisValidate { .. }
+            | Order::Route { .. } => failed("no Redis and no route here"),
         }
     }
 

@@ -54,12 +54,18 @@ pub fn settings(postgres: usize, redis: usize) -> Settings {
     let ms = Duration::from_millis;
     Settings {
         stack: "test".parse().unwrap(),
-        shape: Shape { regions: vec![region("region1"), region("region2")], datastores },
+        shape: Shape {
+            regions: vec![region("region1"), region("region2")],
+            datastores,
+            routes: BTreeMap::new(),
+        },
         limits: Limits {
             cooperation: ms(300),
             stop: ms(2000),
             stop_silent: ms(100),
             join: ms(300),
+            hold: ms(10_000),
+            drain: ms(200),
             pause: ms(1000),
             receive: ms(1000),
             promote: ms(5000),
@@ -381,6 +387,7 @@ impl World {
             }
             Effect::Load => self.queue.push_back(Input::Loaded(self.stored.clone())),
             Effect::Send { operation, key, command } => {
+                let command = *command;
                 if self.stop_at == Some(key.step) {
                     self.stopped_core = true;
                     return;
@@ -632,6 +639,7 @@ impl World {
                 Outcome::Done { fact: Fact::Announced { agree: 3, of: 3, epoch: 5 } }
             }
             Order::RedisSentinelFailover => Outcome::done(),
+            Order::Route { .. } => failed("no routes here"),
         }
     }
 
@@ -670,5 +678,5 @@ impl World {
 }
 
 pub fn key(step: Step) -> StepKey {
-    StepKey { step, datastore: None }
+    StepKey { step, datastore: None, route: None }
 }

@@ -127,12 +127,12 @@ impl<'a> Bench<'a> {
         let directory = self.state.directory.join("ledger").join(number.to_string());
         let redis = self.settings.redis_writers;
         Ok(TrafficPlan {
-            postgres_writers: self.settings.postgres_writers,
             redis_writers: redis.div_ceil(2),
             redis_wait_writers: redis / 2,
             rate: self.settings.rate,
             ..TrafficPlan::moderate(directory)
-        })
+        }
+        .with_postgres(self.settings.postgres_writers, self.settings.through))
     }
 
     async fn one(&mut self, section: Section, number: usize, traffic: &Traffic) -> Result<()> {
@@ -208,10 +208,12 @@ async fn written(traffic: &Traffic, section: Section) -> Result<()> {
     if section != Section::Killed {
         return traffic.wait_for_more(SETTLED, WRITES).await;
     }
-    let paths = [WritePath::Postgres, WritePath::Redis];
-    let goals = paths.map(|path| traffic.acknowledged(path) + SETTLED);
+    // Those that have no writers acknowledge nothing.
+    let mut paths = vec![WritePath::Postgres, WritePath::Routed, WritePath::Redis];
+    paths.retain(|path| traffic.acknowledged(*path) > 0);
+    let goals: Vec<u64> = paths.iter().map(|path| traffic.acknowledged(*path) + SETTLED).collect();
     let deadline = Instant::now() + WRITES;
-    while paths.iter().zip(goals).any(|(path, goal)| traffic.acknowledged(*path) < goal) {
+    while paths.iter().zip(&goals).any(|(path, goal)| traffic.acknowledged(*path) < *goal) {
         if Instant::now() >= deadline {
             bail!("clients do not write again after the failover");
         }

@@ -7,6 +7,7 @@ use serde::{Deserialize, Serialize};
 
 use super::outage::Commander;
 use crate::command::Which;
+use crate::ledger::Through;
 
 /// The size of the large database.
 const LARGE_BYTES: u64 = 5 << 30;
@@ -39,6 +40,9 @@ pub struct BenchArgs {
     /// Writers to PostgreSQL.
     #[arg(long, default_value_t = 16)]
     pub postgres_writers: usize,
+    /// How they reach it. Keep results through routes apart by `--out`.
+    #[arg(long, value_enum, default_value_t = Through::Hosts)]
+    pub through: Through,
     /// Writers to Redis; half of them wait for the replica.
     #[arg(long, default_value_t = 8)]
     pub redis_writers: usize,
@@ -69,6 +73,9 @@ pub struct Settings {
     pub large_runs: usize,
     /// Writers to PostgreSQL.
     pub postgres_writers: usize,
+    /// How they reach it.
+    #[serde(default)]
+    pub through: Through,
     /// Writers to Redis, half of them with `WAIT`.
     pub redis_writers: usize,
     /// Writes per second of each.
@@ -90,6 +97,7 @@ impl Settings {
             large_bytes: arguments.large.then_some(LARGE_BYTES),
             large_runs: if arguments.large { LARGE_RUNS } else { 0 },
             postgres_writers: arguments.postgres_writers,
+            through: arguments.through,
             redis_writers: arguments.redis_writers,
             rate: arguments.rate,
         }

@@ -16,7 +16,6 @@ use crate::state::LabState;
 use crate::traffic::summary_text;
 
 const WARM_UP: u64 = 60;
-const SETTLED: u64 = 30;
 const WRITES: Duration = Duration::from_secs(15);
 const PROTECTED: Duration = Duration::from_secs(20);
 
@@ -40,11 +39,15 @@ pub async fn play(state: &LabState, progress: Progress) -> Result<ExitCode> {
         .map(Place::name)
         .find(|name| *name != home)
         .context("a stack has two regions")?;
-    let plan = TrafficPlan::moderate(super::ledger_directory(state));
+    let mut plan = TrafficPlan::moderate(super::ledger_directory(state));
+    if targets.postgres.iter().any(|target| !target.routes.is_empty()) {
+        plan.routed_writers = plan.postgres_writers;
+    }
     tell!(
-        "\nAct 1  traffic in {home}: {} PostgreSQL writers, {} Redis writers, {} of them with WAIT;\n       \
-         every acknowledgement is noted outside both stores",
+        "\nAct 1  traffic in {home}: {} PostgreSQL writers, {} more through PgBouncer,\n       \
+         {} Redis writers, {} of them with WAIT; every acknowledgement is noted outside both stores",
         plan.postgres_writers,
+        plan.routed_writers,
         plan.redis_writers + plan.redis_wait_writers,
         plan.redis_wait_writers,
     );
@@ -78,13 +81,11 @@ pub async fn play(state: &LabState, progress: Progress) -> Result<ExitCode> {
 }
 
 async fn switch(api: &Api, traffic: &Traffic, target: &str, progress: Progress) -> Result<Switch> {
-    let mut switch = Switch::command(api, traffic, target).await?;
+    let switch = Switch::command(api, traffic, target).await?;
     tell!("{}", switch.text());
     if !switch.succeeded() {
         bail!("the failover to {target} did not succeed");
     }
-    traffic.wait_for_more(SETTLED, WRITES).await?;
-    switch.to = traffic.elapsed();
     said(traffic);
     let began = progress.seconds();
     match api.wait_protected(PROTECTED).await {

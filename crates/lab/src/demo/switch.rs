@@ -18,6 +18,11 @@ const STEPS: [(&str, &str); 6] = [
     ("validation", "validation"),
 ];
 
+/// How many further writes of each path show that clients write again.
+const SETTLED: u64 = 30;
+/// How long they may take.
+const WRITES: Duration = Duration::from_secs(15);
+
 /// How many writes were acknowledged so far.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Acknowledged {
@@ -51,15 +56,31 @@ pub struct Switch {
     pub to: Duration,
     /// What the orchestrator answered.
     pub answer: FailoverAnswer,
+    /// How many writes through routes met an error, from the command until clients wrote again.
+    pub routed_errors: u64,
 }
 
 impl Switch {
-    /// Command it, under traffic, and wait for the answer.
+    /// Command it, under traffic, and wait for the answer and until clients write again.
     pub async fn command(api: &Api, traffic: &Traffic, target: &str) -> Result<Switch> {
         let before = Acknowledged::so_far(traffic);
         let from = traffic.elapsed();
+        let errors = traffic.errors(WritePath::Routed);
         let answer = api.failover(target).await?;
-        Ok(Switch { target: target.to_owned(), before, from, to: traffic.elapsed(), answer })
+        let mut switch = Switch {
+            target: target.to_owned(),
+            before,
+            from,
+            to: traffic.elapsed(),
+            answer,
+            routed_errors: 0,
+        };
+        if switch.succeeded() {
+            traffic.wait_for_more(SETTLED, WRITES).await?;
+        }
+        switch.to = traffic.elapsed();
+        switch.routed_errors = traffic.errors(WritePath::Routed) - errors;
+        Ok(switch)
     }
 
     /// Whether the orchestrator says that it is done.

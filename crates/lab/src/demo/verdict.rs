@@ -70,7 +70,29 @@ pub fn judge(evidence: &Evidence) -> Verdict {
             ),
         ));
     }
-    for (store, paths) in [("PostgreSQL", &[WritePath::Postgres][..]), ("Redis", &REDIS[..])] {
+    if evidence.summary.path(WritePath::Routed).is_some() {
+        for switch in &evidence.switches {
+            let gap = evidence.summary.path(WritePath::Routed).and_then(|path| {
+                let gap = path.latencies.largest_between(switch.from, switch.to);
+                gap.map(|gap| gap.length())
+            });
+            let stall =
+                gap.map_or("under 20".to_owned(), |gap| format!("{:.0}", milliseconds(gap)));
+            let errors = switch.routed_errors;
+            conditions.push((
+                (errors == 0).into(),
+                format!(
+                    "through PgBouncer, to {}: {errors} errors, stall {stall} ms",
+                    switch.target
+                ),
+            ));
+        }
+    }
+    let mut stores = vec![("PostgreSQL", &[WritePath::Postgres][..]), ("Redis", &REDIS[..])];
+    if evidence.summary.path(WritePath::Routed).is_some() {
+        stores.push(("PostgreSQL through PgBouncer", &[WritePath::Routed][..]));
+    }
+    for (store, paths) in stores {
         let acknowledged: u64 = paths
             .iter()
             .filter_map(|path| evidence.summary.path(*path))

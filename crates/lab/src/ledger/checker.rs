@@ -31,8 +31,8 @@ pub async fn check(directory: &Path, targets: &Targets) -> Result<CheckReport> {
     let mut report = CheckReport::default();
     for ((path, datastore), ledgers) in groups {
         let check = match path {
-            WritePath::Postgres => {
-                check_postgres(targets.find_postgres(&datastore)?, &ledgers).await
+            WritePath::Postgres | WritePath::Routed => {
+                check_postgres(targets.find_postgres(&datastore)?, path, &ledgers).await
             }
             WritePath::Redis | WritePath::RedisWait => {
                 check_redis(targets.find_redis(&datastore)?, path, &ledgers).await
@@ -49,7 +49,11 @@ async fn find(wanted: Wanted) -> Result<std::net::SocketAddr> {
     Ok(found.context("no server takes writes")?.context("the search ended")?.address)
 }
 
-async fn check_postgres(target: &PostgresTarget, ledgers: &[WriterLedger]) -> Result<PathCheck> {
+async fn check_postgres(
+    target: &PostgresTarget,
+    path: WritePath,
+    ledgers: &[WriterLedger],
+) -> Result<PathCheck> {
     let address = find(Wanted::Postgres(target.clone())).await?;
     let (session, _) = Session::connect(target, address, CONNECT).await?;
     let writers: Vec<&str> = ledgers.iter().map(|one| one.header.writer.as_str()).collect();
@@ -59,7 +63,7 @@ async fn check_postgres(target: &PostgresTarget, ledgers: &[WriterLedger]) -> Re
     for row in rows {
         there.entry(row.get(0)).or_default().insert(row.get(1), row.get(2));
     }
-    let mut tally = Tally::new(WritePath::Postgres, &target.name, address.to_string());
+    let mut tally = Tally::new(path, &target.name, address.to_string());
     for ledger in ledgers {
         let writer = &ledger.header.writer;
         let none = HashMap::new();

@@ -17,6 +17,7 @@ mod traffic;
 mod writer;
 mod writer_postgres;
 mod writer_redis;
+mod writer_routed;
 
 pub use checker::check;
 pub use file::{Entry, WriterLedger, read_directory};
@@ -25,7 +26,7 @@ pub use postgres::{Access, Session, describe as describe_postgres};
 pub use redis_client::{ask_sentinel, connect as connect_redis};
 pub use report::{CheckReport, PathCheck};
 pub use targets::{PostgresTarget, RedisSource, RedisTarget, Targets};
-pub use traffic::{PathSummary, Traffic, TrafficPlan, TrafficSummary};
+pub use traffic::{PathSummary, Through, Traffic, TrafficPlan, TrafficSummary};
 
 use serde::{Deserialize, Serialize};
 
@@ -35,6 +36,8 @@ use serde::{Deserialize, Serialize};
 pub enum WritePath {
     /// A commit in PostgreSQL.
     Postgres,
+    /// A commit in PostgreSQL, through a route.
+    Routed,
     /// `SET` in Redis.
     Redis,
     /// `SET` in Redis, acknowledged only after `WAIT 1` counted a replica.
@@ -43,12 +46,14 @@ pub enum WritePath {
 
 impl WritePath {
     /// All of them.
-    pub const ALL: [WritePath; 3] = [WritePath::Postgres, WritePath::Redis, WritePath::RedisWait];
+    pub const ALL: [WritePath; 4] =
+        [WritePath::Postgres, WritePath::Routed, WritePath::Redis, WritePath::RedisWait];
 
     /// Its name for people.
     pub fn name(self) -> &'static str {
         match self {
             WritePath::Postgres => "PostgreSQL",
+            WritePath::Routed => "via PgBouncer",
             WritePath::Redis => "Redis",
             WritePath::RedisWait => "Redis + WAIT",
         }
@@ -57,6 +62,7 @@ impl WritePath {
     fn short(self) -> &'static str {
         match self {
             WritePath::Postgres => "pg",
+            WritePath::Routed => "pool",
             WritePath::Redis => "redis",
             WritePath::RedisWait => "wait",
         }

@@ -22,6 +22,8 @@ pub struct PostgresTarget {
     pub name: String,
     /// Where a server may be.
     pub hosts: Vec<SocketAddr>,
+    /// The routes to it.
+    pub routes: Vec<SocketAddr>,
     /// The database.
     pub database: String,
     /// The role.
@@ -63,10 +65,12 @@ impl Targets {
         let mut targets = Targets::default();
         for datastore in &stack.datastores {
             let hosts: Vec<SocketAddr> = datastore.nodes.iter().map(|node| node.address).collect();
+            let routes = stack.routes.iter().filter(|route| route.datastore == datastore.name);
             if let Some(postgres) = &datastore.postgres {
                 targets.postgres.push(PostgresTarget {
                     name: datastore.name.to_string(),
                     hosts,
+                    routes: routes.map(|route| route.address).collect(),
                     database: postgres.database.clone(),
                     user: postgres.application_user.clone(),
                     password: postgres.application_password_file.read()?,

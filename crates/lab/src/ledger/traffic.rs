@@ -7,6 +7,8 @@ use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use anyhow::{Context, Result, bail};
+use clap::ValueEnum;
+use serde::{Deserialize, Serialize};
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
 use tokio::time::Instant;
@@ -20,12 +22,26 @@ use super::targets::{PostgresTarget, Targets};
 use super::writer::{self, Counters, Order, Schedule};
 use super::writer_postgres::{CREATE_TABLE, PostgresStore};
 use super::writer_redis::RedisStore;
+use super::writer_routed::RoutedStore;
+
+/// How writers reach PostgreSQL.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, ValueEnum, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Through {
+    /// By the list of its hosts.
+    #[default]
+    Hosts,
+    /// Through the PgBouncers.
+    Pgbouncer,
+}
 
 /// What to write.
 #[derive(Debug, Clone)]
 pub struct TrafficPlan {
     /// Writers to PostgreSQL, spread over its datastores.
     pub postgres_writers: usize,
+    /// Writers to PostgreSQL through its routes, spread over its datastores and their routes.
+    pub routed_writers: usize,
     /// Writers to Redis that count an answer as an acknowledgement.
     pub redis_writers: usize,
     /// Writers to Redis that count it only after `WAIT 1`.
@@ -39,10 +55,21 @@ pub struct TrafficPlan {
 }
 
 impl TrafficPlan {
+    /// With this many writers to PostgreSQL.
+    #[must_use]
+    pub fn with_postgres(self, writers: usize, through: Through) -> TrafficPlan {
+        let (postgres_writers, routed_writers) = match through {
+            Through::Hosts => (writers, 0),
+            Through::Pgbouncer => (0, writers),
+        };
+        TrafficPlan { postgres_writers, routed_writers, ..self }
+    }
+
     /// The traffic of the demo, noted in `directory`.
     pub fn moderate(directory: PathBuf) -> TrafficPlan {
         TrafficPlan {
             postgres_writers: 8,
+            routed_writers: 0,
             redis_writers: 4,
             redis_wait_writers: 4,
             rate: 40.0,
@@ -113,7 +140,7 @@ impl Traffic {
             writers: Vec::new(),
             _finders: Vec::new(),
         };
-        let postgres = if plan.postgres_writers > 0 {
+        let postgres = if plan.postgres_writers + plan.routed_writers > 0 {
             start_postgres_finders(targets).await?
         } else {
             Vec::new()
@@ -121,6 +148,7 @@ impl Traffic {
         traffic.start = Instant::now();
         let run = run_name()?;
         traffic.start_postgres(plan, targets, &postgres, &orders, &run)?;
+        traffic.start_routed(plan, targets, &orders, &run)?;
         let redis: Vec<Arc<Finder>> = targets
             .redis
             .iter()
@@ -158,6 +186,31 @@ impl Traffic {
         Ok(())
     }
 
+    fn start_routed(
+        &mut self,
+        plan: &TrafficPlan,
+        targets: &Targets,
+        orders: &watch::Receiver<Order>,
+        run: &str,
+    ) -> Result<()> {
+        let routed: Vec<_> = targets.postgres.iter().filter(|it| !it.routes.is_empty()).collect();
+        if plan.routed_writers > 0 && routed.is_empty() {
+            bail!("the stack has no routes for {} writers", plan.routed_writers);
+        }
+        for number in 0..plan.routed_writers {
+            let path = WritePath::Routed;
+            let target = routed[number % routed.len()];
+            let name = format!("{run}-{}-{number:02}", path.short());
+            let file = LedgerFile::create(&plan.directory, &name, path, &target.name)?;
+            let store = RoutedStore::new(name, target.clone(), number / routed.len());
+            let counters = self.counters.entry(path).or_default().clone();
+            let schedule = self.schedule(plan, number, plan.routed_writers);
+            let task = tokio::spawn(writer::run(store, schedule, file, counters, orders.clone()));
+            self.writers.push((path, task));
+        }
+        Ok(())
+    }
+
     fn start_redis(
         &mut self,
         path: WritePath,
@@ -170,7 +223,7 @@ impl Traffic {
         let count = match path {
             WritePath::Redis => plan.redis_writers,
             WritePath::RedisWait => plan.redis_wait_writers,
-            WritePath::Postgres => 0,
+            WritePath::Postgres | WritePath::Routed => 0,
         };
         let spread = targets.redis.iter().zip(finders).cycle();
         for (number, (target, finder)) in spread.take(count).enumerate() {
@@ -200,6 +253,13 @@ impl Traffic {
     /// How many writes of a path were acknowledged so far.
     pub fn acknowledged(&self, path: WritePath) -> u64 {
         self.counters.get(&path).map_or(0, |counters| counters.acknowledged.load(Ordering::Relaxed))
+    }
+
+    /// How many attempts of a path failed, or were not answered, so far.
+    pub fn errors(&self, path: WritePath) -> u64 {
+        self.counters.get(&path).map_or(0, |counters| {
+            counters.failed.load(Ordering::Relaxed) + counters.unknown.load(Ordering::Relaxed)
+        })
     }
 
     /// Wait until `more` further writes of every path with writers were acknowledged, for at most

@@ -17,7 +17,8 @@ pub const CREATE_TABLE: &str = "CREATE TABLE IF NOT EXISTS ledger_entry (
     sequence bigint NOT NULL,
     written_at timestamptz NOT NULL DEFAULT clock_timestamp()
 )";
-const INSERT: &str = "INSERT INTO ledger_entry (writer, sequence) VALUES ($1, $2)";
+/// One row.
+pub const INSERT: &str = "INSERT INTO ledger_entry (writer, sequence) VALUES ($1, $2)";
 const CONNECT: Duration = Duration::from_millis(300);
 
 /// See the module.
@@ -84,7 +85,7 @@ impl Store for PostgresStore {
 
 /// Only an error that ends the statement says that nothing was done. One that ends the session may
 /// come after the commit.
-fn judge(error: &Error) -> Outcome {
+pub fn judge(error: &Error) -> Outcome {
     match error.as_db_error() {
         Some(error) if matches!(error.severity(), "ERROR") => Outcome::Failed,
         _ => Outcome::Unknown,

@@ -200,6 +200,7 @@ impl NodeMetrics {
                     self.redis(node, &of, view);
                     (view.process, view.disk_free)
                 }
+                NodeView::Route(_) => continue,
             };
             let up = i64::from(process == ProcessState::Running);
             self.up.get_or_create(&of).set(up);

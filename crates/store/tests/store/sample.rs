@@ -63,7 +63,11 @@ pub fn entry(number: u32, sentence: &str) -> NewEntry {
         operation: operation(number),
         at: WallMillis(1_790_000_000_000),
         elapsed_micros: 1234,
-        step: Some(StepKey { step: Step::Promote, datastore: Some("db".parse().unwrap()) }),
+        step: Some(StepKey {
+            step: Step::Promote,
+            datastore: Some("db".parse().unwrap()),
+            route: None,
+        }),
         node: Some("db.region2".parse().unwrap()),
         event: JournalEvent::Intent { sentence: sentence.to_owned() },
     }

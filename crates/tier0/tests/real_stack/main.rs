@@ -25,6 +25,7 @@ mod protection;
 mod reboot;
 mod refusals;
 mod repairs;
+mod routes;
 mod settings;
 mod specification;
 mod support;
