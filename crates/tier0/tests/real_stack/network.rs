@@ -35,21 +35,24 @@ async fn regions_that_fall_silent_links_that_are_cut_and_disks_that_are_full() {
     assert_eq!(namespaces::existing(instance), Vec::<String>::new());
 }
 
-async fn break_it(stack: &Stack, target: &str, fault: Fault) -> Target {
+/// Break something.
+pub async fn break_it(stack: &Stack, target: &str, fault: Fault) -> Target {
     let target: Target = target.parse().unwrap();
     let done = fault::apply(&stack.state(), &target, fault).await.unwrap();
     println!("{}", done.join("; "));
     target
 }
 
-async fn mend(stack: &Stack) -> Value {
+/// Mend everything, and wait until the stack is whole.
+pub async fn mend(stack: &Stack) -> Value {
     let done = fault::heal(&mut stack.state(), None).unwrap();
     println!("{}", done.join("; "));
     assert_eq!(broken(&stack.state()).unwrap(), Vec::<String>::new());
     stack.api().protected(RECOVERY).await.unwrap()
 }
 
-async fn epoch(stack: &Stack) -> u64 {
+/// The epoch of the record.
+pub async fn epoch(stack: &Stack) -> u64 {
     stack.api().status().await.unwrap()["epoch"].as_u64().unwrap()
 }
 
