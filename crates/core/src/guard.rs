@@ -53,8 +53,6 @@ guards! {
     OneClaim = "R4",
     /// Only the operation that owns the stack moves, aborts or finishes it.
     OnlyTheOwner = "R4",
-    /// Only the run that the record names as its driver acts.
-    OnlyTheDriver = "R4",
     /// The old master is let go on only after the abort is stored.
     RecordBeforeUnfence = "R4",
     /// An operation that is being aborted does not swap.

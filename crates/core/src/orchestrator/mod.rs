@@ -219,10 +219,7 @@ impl Orchestrator {
     /// Whether this run may act: it is the record's driver, and nothing is frozen.
     pub fn is_driving(&self) -> bool {
         self.frozen.is_none()
-            && self
-                .record
-                .as_ref()
-                .is_some_and(|record| record.driver == self.driver || !Guard::OnlyTheDriver.holds())
+            && self.record.as_ref().is_some_and(|record| record.driver == self.driver)
     }
 
     fn loaded(&mut self, now: &Now, record: Record, out: &mut Vec<Effect>) {
