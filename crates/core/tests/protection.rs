@@ -54,3 +54,17 @@ fn names_changed_behind_its_back__at_risk() {
     world.run(300 * Duration::from_millis(1));
     assert_eq!(doubt(&world).as_deref(), Some("S04"));
 }
+
+#[test]
+fn a_join_is_given_longer_each_time_and_never_longer_than_a_stall() {
+    let millis = Duration::from_millis;
+    let mut limits = world::settings(1, 0).limits;
+    (limits.join, limits.stall) = (millis(300), millis(1_000));
+    let given = |join| {
+        let limits = tier0_core::orchestrator::Limits { join, ..limits.clone() };
+        [0, 1, 2, 3, 4_000].map(|failures| limits.next_join(failures))
+    };
+    assert_eq!(given(millis(300)), [300, 600, 1_000, 1_000, 1_000].map(millis));
+    // Whoever lets a join take longer than a stall has said so.
+    assert_eq!(given(millis(1_500)), [millis(1_500); 5]);
+}

@@ -313,7 +313,8 @@ impl Orchestrator {
             Step::Number => Begin::Change(Change::Number { datastore: name.clone() }),
             Step::JoinBegin => match facts.joining {
                 Some(joining) => {
-                    let join_limit_ms = limits.join.as_millis() as u64;
+                    let failures = self.backoff.get(name).map_or(0, |backoff| backoff.failures);
+                    let join_limit_ms = limits.next_join(failures).as_millis() as u64;
                     send(
                         &new,
                         Order::PostgresJoinBegin { name: joining, join_limit_ms },

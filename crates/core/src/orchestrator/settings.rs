@@ -60,3 +60,13 @@ pub struct Limits {
     /// How old the newest backup may become.
     pub backup_age_most: Duration,
 }
+
+impl Limits {
+    /// How long the next join may keep clients waiting, after so many that were not proven in time:
+    /// twice as long each time, up to what commits may wait for a lost standby anyway. A standby that
+    /// takes its name slowly would stay out for ever otherwise.
+    pub fn next_join(&self, failures: u32) -> Duration {
+        let most = self.stall.max(self.join);
+        self.join.saturating_mul(1 << failures.min(10)).min(most)
+    }
+}
