@@ -10,7 +10,7 @@ use tokio::sync::{Mutex, mpsc, oneshot};
 use tokio::time::Instant;
 
 use crate::backend::Written;
-use crate::database::{Database, GroupWritten};
+use crate::database::{Attempt, Database};
 use crate::group::{Group, MOST_IN_GROUP};
 use crate::metrics::Metrics;
 use crate::reading::Batch;
@@ -93,29 +93,29 @@ async fn write(database: &Database, metrics: &Metrics, taken: Vec<Waiting>) {
     let group = Arc::new(Group::of(taken.iter().map(|one| Arc::clone(&one.batch)).collect()));
     metrics.group(group.len());
     match database.write(&group).await {
-        GroupWritten::Stored { fresh } => {
+        Attempt::Stored { fresh } => {
             for (one, new) in taken.into_iter().zip(group.shares(&fresh)) {
                 let duplicates = (one.batch.readings().len() as u64).saturating_sub(new);
                 answer(one.answer, Written::Stored { new, duplicates });
             }
         }
-        GroupWritten::NotStored { why } => {
+        Attempt::NotStored { why } => {
             for one in taken {
                 answer(one.answer, Written::NotStored { why: why.clone() });
             }
         }
-        GroupWritten::Unknown { why } => {
+        Attempt::Unknown { why } => {
             for one in taken {
                 answer(one.answer, Written::Unknown { why: why.clone() });
             }
         }
-        GroupWritten::Rejected { why } if taken.len() == 1 => {
+        Attempt::Rejected { why } if taken.len() == 1 => {
             for one in taken {
                 answer(one.answer, Written::Rejected { why: why.clone() });
             }
         }
         // Somebody's values were refused, and nobody else is to suffer for them.
-        GroupWritten::Rejected { .. } => {
+        Attempt::Rejected { .. } => {
             for one in taken {
                 Box::pin(write(database, metrics, vec![one])).await;
             }

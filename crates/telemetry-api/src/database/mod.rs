@@ -27,7 +27,8 @@ use crate::group::Group;
 use crate::reading::DeviceId;
 use crate::selection::Selection;
 use node::Node;
-use session::{Attempt, SessionError};
+pub(crate) use session::Attempt;
+use session::SessionError;
 
 /// How long a request may take before its client hears that nobody knows, or that nothing is
 /// stored. Longer than a failover takes.
@@ -47,31 +48,6 @@ const READ_LIMIT: Duration = Duration::from_secs(1);
 
 /// Says that no node is known to be the writer.
 const NOBODY: usize = usize::MAX;
-
-/// What came of a group.
-#[derive(Debug)]
-pub(crate) enum GroupWritten {
-    /// All of it is stored, and the database acknowledged that.
-    Stored {
-        /// Of each reading in the group's order, whether it was not there before.
-        fresh: Vec<bool>,
-    },
-    /// None of it is stored.
-    NotStored {
-        /// Why.
-        why: String,
-    },
-    /// Nobody knows.
-    Unknown {
-        /// Why.
-        why: String,
-    },
-    /// The database refused values; whose, it does not say.
-    Rejected {
-        /// Why.
-        why: String,
-    },
-}
 
 /// The nodes of one PostgreSQL datastore.
 pub(crate) struct Database {
@@ -106,7 +82,7 @@ impl Database {
     }
 
     /// Store a group, all of it or nothing, wherever the writer is.
-    pub(crate) async fn write(&self, group: &Arc<Group>) -> GroupWritten {
+    pub(crate) async fn write(&self, group: &Arc<Group>) -> Attempt {
         let deadline = Instant::now() + WRITE_LIMIT;
         // Once an insert has an unknown outcome, only one that is stored settles it.
         let mut doubt: Option<String> = None;
@@ -117,11 +93,11 @@ impl Database {
                 continue;
             };
             match self.attempt(index, group, deadline).await {
-                Attempt::Stored { fresh } => {
+                stored @ Attempt::Stored { .. } => {
                     self.writer.store(index, Ordering::Relaxed);
-                    return GroupWritten::Stored { fresh };
+                    return stored;
                 }
-                Attempt::Rejected { why } => return GroupWritten::Rejected { why },
+                rejected @ Attempt::Rejected { .. } => return rejected,
                 Attempt::NotStored { why } => problem = why,
                 Attempt::Unknown { why } => doubt = Some(why),
             }
@@ -129,8 +105,8 @@ impl Database {
             sleep(PAUSE).await;
         }
         match doubt {
-            Some(why) => GroupWritten::Unknown { why },
-            None => GroupWritten::NotStored { why: problem },
+            Some(why) => Attempt::Unknown { why },
+            None => Attempt::NotStored { why: problem },
         }
     }
 

@@ -63,9 +63,9 @@ const OF_SITE_AFTER: &str = "\
         AND (timestamp_utc, device_id) > ($4, $5) \
     ORDER BY timestamp_utc, device_id LIMIT $6";
 
-/// What one insert came to.
+/// What one insert of a group came to, or all that were tried for it.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) enum Attempt {
+pub(crate) enum Attempt {
     /// Stored and acknowledged.
     Stored {
         /// Of each reading in the group's order, whether its row is new. The others were there, and
@@ -82,7 +82,7 @@ pub(super) enum Attempt {
         /// Why not.
         why: String,
     },
-    /// The server refused the values themselves.
+    /// The server refused values; whose of the group, it does not say.
     Rejected {
         /// Why.
         why: String,
