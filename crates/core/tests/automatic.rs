@@ -224,7 +224,7 @@ fn round_trips_longer_than_the_window__more_is_waited_for() {
     let mut world = armed_with(0);
     for _ in 0..1_000 {
         let took = 3 * SECOND;
-        world.queue.push_back(Input::RoundTrip { region: region("region2"), took });
+        world.queue.push_back(Input::RoundTrip { region: region("region1"), took });
     }
     world.silence_region("region1");
     world.run(2_900 * MS);
@@ -235,11 +235,25 @@ fn round_trips_longer_than_the_window__more_is_waited_for() {
 }
 
 #[test]
+fn late_answers_of_a_region_that_was_left__the_next_silence_is_not_waited_for_longer() {
+    let mut world = armed_with(0);
+    for _ in 0..10 {
+        let took = 30 * MS;
+        world.queue.push_back(Input::RoundTrip { region: region("region1"), took });
+        let took = 3 * SECOND;
+        world.queue.push_back(Input::RoundTrip { region: region("region2"), took });
+    }
+    world.silence_region("region1");
+    world.run(1_600 * MS);
+    assert!(moved(&world), "{:#?}", world.log);
+}
+
+#[test]
 fn one_slow_round_trip_of_many__the_window_stays() {
     let mut world = armed_with(0);
     for number in 0..2_000 {
         let took = if number == 1_000 { 9 * SECOND } else { 30 * MS };
-        world.queue.push_back(Input::RoundTrip { region: region("region2"), took });
+        world.queue.push_back(Input::RoundTrip { region: region("region1"), took });
     }
     world.silence_region("region1");
     world.run(1_600 * MS);

@@ -6,7 +6,7 @@ mod world;
 use std::time::Duration;
 
 use tier0_core::observe::ProcessState;
-use tier0_core::orchestrator::{Consent, Ended, Verdict};
+use tier0_core::orchestrator::{Consent, Ended, Input, Verdict};
 use tier0_core::order::{Order, Outcome};
 use tier0_core::steps::Step;
 use tier0_core::words::Epoch;
@@ -531,6 +531,30 @@ fn redis__old_agent_dies_and_its_master_lives__aborts_rather_than_leave_writes_b
     assert_eq!(refusal.code, "redis-master-lives");
     assert_eq!(world.server("redis1.region2").promotions, 0);
     assert_eq!(world.stored.writer, region("region1"));
+}
+
+#[test]
+fn redis__silent_for_a_whole_window__is_asked_once_more_but_not_for_long() {
+    for (silent, limits) in [(SECOND / 2, [300].as_slice()), (2 * SECOND, &[100])] {
+        let mut world = World::protected(1, 1);
+        for _ in 0..100 {
+            let took = SECOND / 1_000;
+            world.queue.push_back(Input::RoundTrip { region: region("region2"), took });
+        }
+        let (asked, limits_of) = std::sync::mpsc::channel();
+        world.hand = Some(Box::new(move |command| {
+            if command.step == Step::AskMaster {
+                asked.send(command.limit_ms).unwrap();
+            }
+            None
+        }));
+        world.silence_region("region1");
+        world.run(silent);
+        let id = world.ask("region2", Consent::None);
+        world.run(3 * SECOND);
+        assert_eq!(*world.last_end(&id), Ended::Succeeded, "{:#?}", world.log);
+        assert_eq!(limits_of.try_iter().collect::<Vec<_>>(), limits);
+    }
 }
 
 #[test]

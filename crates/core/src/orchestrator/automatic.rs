@@ -560,6 +560,14 @@ impl Orchestrator {
         }
     }
 
+    /// Whether a server has answered neither this orchestrator nor another region's agent for a
+    /// whole detection window.
+    pub(super) fn is_blind_to(&self, now: &Now, region: &Region, node: &NodeId) -> bool {
+        let window = self.window();
+        self.reach.sight(now.moment, node).is_blind(window)
+            && self.sight_from(now, region, node).is_blind(window)
+    }
+
     /// How a server looks to another region's agent.
     fn sight_from(&self, now: &Now, region: &Region, node: &NodeId) -> Sight {
         let silence = self.window();

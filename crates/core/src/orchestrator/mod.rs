@@ -157,6 +157,16 @@ impl Orchestrator {
         self.timing.window(self.settings.limits.silence)
     }
 
+    /// An agent's answer took so long. One that came too late and is not of the writer's region is
+    /// not counted: that region was silent and was left for it, or it is one whose silence moves
+    /// nothing. Counted, an outage that was rightly acted on would make the next one longer.
+    fn timed(&mut self, region: Region, took: Duration) {
+        let writer = self.record.as_ref().map(|record| &record.writer);
+        if took <= self.window() || writer == Some(&region) {
+            self.timing.polled(region, took);
+        }
+    }
+
     /// The operations under way.
     pub fn activities(&self) -> impl Iterator<Item = &Activity> {
         self.activities.values()
@@ -195,7 +205,7 @@ impl Orchestrator {
             Input::Asked(request) => self.asked(now, request, &mut out),
             Input::Knocked { node, knock } => self.reach.knocked(now.moment, node, knock),
             Input::RoundTrip { region, took } => {
-                self.timing.polled(region, took);
+                self.timed(region, took);
                 // The report that came with it is an input of its own.
                 return out;
             }

@@ -25,6 +25,9 @@ fn done() -> Begin {
     Begin::Settle(Verdict::Done { learnt: None })
 }
 
+/// The least time for an answer of a master that has been silent.
+const ASKED_FOR_AT_LEAST: Duration = Duration::from_millis(100);
+
 impl Orchestrator {
     /// What beginning this step comes to.
     pub(super) fn begin(&self, now: &Now, activity: &Activity, key: &StepKey) -> Begin {
@@ -154,7 +157,8 @@ impl Orchestrator {
                 } else if activity.consent != Consent::None {
                     skip("loss was accepted")
                 } else {
-                    send(&new, Order::RedisAskMaster { master: old }, limits.cooperation)
+                    let limit = self.patience_with_master(now, &activity.target, &old);
+                    send(&new, Order::RedisAskMaster { master: old }, limit)
                 }
             }
             Step::CatchUp => match facts.paused_at.clone() {
@@ -549,6 +553,18 @@ impl Orchestrator {
             Answering::ServerSilent => skip(format!("{old} does not answer")),
             Answering::No { why } => skip(why),
         }
+    }
+
+    /// How long a master's answer is waited for. One that has answered nobody for a whole window
+    /// gets what two round trips take at their slowest, twice; it is asked all the same, since
+    /// nothing may rest on a detector alone.
+    fn patience_with_master(&self, now: &Now, target: &Region, master: &NodeId) -> Duration {
+        let most = self.settings.limits.cooperation;
+        if !self.is_blind_to(now, target, master) {
+            return most;
+        }
+        let slow = self.timing.slowest().map_or(most, |(_, quantiles)| quantiles.p99 * 4);
+        slow.max(ASKED_FOR_AT_LEAST).min(most)
     }
 
     /// The name for which the writer's node of a datastore must wait; `None` where the record

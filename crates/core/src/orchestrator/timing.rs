@@ -1,5 +1,6 @@
 //! How long answers take: of agents to polls, and of commits to the agents' own probes. The detection
 //! window is never shorter than nearly all of them take, and what would have fired falsely is said.
+//! Which answers count is `Orchestrator::timed`'s to say.
 //!
 //! A histogram with buckets an eighth of a power of two wide: a quantile is the upper edge of its
 //! bucket, at most an eighth too long. What is old fades: counts are halved from time to time.
