@@ -1,5 +1,6 @@
 //! Finding the writer of a datastore as clients do, once for all writers of one run, as a
-//! connection pool would: on an error the question is asked again every few milliseconds.
+//! connection pool would: a server that answers is asked again every few milliseconds, one that does
+//! not answer less often.
 
 use std::net::SocketAddr;
 use std::time::Duration;
@@ -13,7 +14,11 @@ use super::postgres::{Access, Session};
 use super::redis_client;
 use super::targets::{PostgresTarget, RedisSource, RedisTarget};
 
+/// Between two questions to a server that answers.
 const PAUSE: Duration = Duration::from_millis(3);
+/// Before a server that let nobody in is connected to again: each try takes a process there, and
+/// one that is just being stopped needs its time for that.
+const PAUSE_AFTER_FAILURE: Duration = Duration::from_millis(20);
 const ATTEMPT: Duration = Duration::from_millis(250);
 
 /// A writer, as found by the n-th search.
@@ -94,18 +99,29 @@ async fn run(
 
 /// Every host is asked on its own, so that a frozen one delays nobody.
 async fn find_postgres(target: &PostgresTarget) -> SocketAddr {
-    let asked = target.hosts.iter().map(|host| {
-        Box::pin(async move {
-            loop {
-                let answer = Session::connect(target, *host, ATTEMPT).await;
-                if matches!(answer, Ok((_, Access::ReadWrite))) {
-                    return *host;
-                }
-                tokio::time::sleep(PAUSE).await;
-            }
-        })
-    });
+    let asked = target.hosts.iter().map(|host| Box::pin(until_writable(target, *host)));
     select_all(asked).await.0
+}
+
+/// Ask one host until it takes writes. A standby's session is kept and asked again, as a pool
+/// does: a new one each time would take the core from the server that is just being promoted.
+async fn until_writable(target: &PostgresTarget, host: SocketAddr) -> SocketAddr {
+    let mut open: Option<Session> = None;
+    loop {
+        let answer = match open.take() {
+            Some(session) => session.ask_again(ATTEMPT).await,
+            None => Session::connect(target, host, ATTEMPT).await,
+        };
+        let pause = match answer {
+            Ok((_, Access::ReadWrite)) => return host,
+            Ok((session, Access::ReadOnly)) => {
+                open = Some(session);
+                PAUSE
+            }
+            Err(_) => PAUSE_AFTER_FAILURE,
+        };
+        tokio::time::sleep(pause).await;
+    }
 }
 
 async fn find_redis(target: &RedisTarget) -> SocketAddr {

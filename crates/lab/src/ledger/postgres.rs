@@ -67,18 +67,25 @@ impl Session {
         let warnings = Arc::new(AtomicU64::new(0));
         let driver = tokio::spawn(drive(connection, warnings.clone()));
         let session = Session { client, warnings, driver };
-        let access = match session.access().await? {
-            false => Access::ReadWrite,
-            true => Access::ReadOnly,
-        };
+        let access = session.access().await?;
         Ok((session, access))
     }
 
-    async fn access(&self) -> Result<bool> {
+    /// What the server of an open session says it is now, within `limit`. A session that does not
+    /// answer is given up.
+    pub async fn ask_again(self, limit: Duration) -> Result<(Session, Access)> {
+        let access = tokio::time::timeout(limit, self.access()).await.context("no answer")??;
+        Ok((self, access))
+    }
+
+    async fn access(&self) -> Result<Access> {
         let rows = self.client.simple_query("SHOW transaction_read_only").await?;
         for row in rows {
             if let tokio_postgres::SimpleQueryMessage::Row(row) = row {
-                return Ok(row.get(0) != Some("off"));
+                return Ok(match row.get(0) {
+                    Some("off") => Access::ReadWrite,
+                    _ => Access::ReadOnly,
+                });
             }
         }
         bail!("the server did not say whether it takes writes")

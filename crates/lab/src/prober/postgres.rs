@@ -34,19 +34,24 @@ pub struct Writer {
     target: PostgresTarget,
     address: SocketAddr,
     open: Option<(Session, Statement)>,
+    /// Of a server that took no writes when it was asked last.
+    standby: Option<Session>,
 }
 
 impl Writer {
     /// One that is not connected yet.
     pub fn new(target: &PostgresTarget, address: SocketAddr) -> Writer {
-        Writer { target: target.clone(), address, open: None }
+        Writer { target: target.clone(), address, open: None, standby: None }
     }
 
     async fn try_once(&mut self) -> Option<()> {
         if self.open.is_none() {
-            let (session, access) =
-                Session::connect(&self.target, self.address, DEADLINE).await.ok()?;
+            let (session, access) = match self.standby.take() {
+                Some(session) => session.ask_again(DEADLINE).await.ok()?,
+                None => Session::connect(&self.target, self.address, DEADLINE).await.ok()?,
+            };
             if access == Access::ReadOnly {
+                self.standby = Some(session);
                 return None;
             }
             let insert = session.client.prepare(INSERT).await.ok()?;
