@@ -1,6 +1,6 @@
-//! One part of a stack stops where it is (SIGSTOP), or has lost its disk: who notices, what is done, and
-//! that all is as before when it goes on. The stack is armed all the time, and the writer is moved
-//! only where that is said.
+//! One part of a stack stops where it is (SIGSTOP), has lost its disk, or a standby ends: who notices,
+//! what is done, and that all is as before when it goes on. The stack is armed all the time, and the
+//! writer is moved only where that is said.
 
 use std::time::Duration;
 
@@ -20,13 +20,20 @@ enum Noticed {
     Leaves,
     /// Nothing that anybody waits for: writes go on in two copies.
     Nothing,
+    /// The status says this of a node.
+    Says(&'static str, &'static str),
+    /// A move is held back by this row.
+    HeldBack(&'static str),
 }
 
-const FROZEN: [(&str, Noticed); 4] = [
+const FROZEN: [(&str, Noticed); 7] = [
     ("main.region2/walreceiver", Noticed::Leaves),
     ("main.region1/walsender", Noticed::Leaves),
     ("main.region2", Noticed::Leaves),
     ("main.region1/checkpointer", Noticed::Nothing),
+    ("main.region2/startup", Noticed::Nothing),
+    ("cache.region2", Noticed::Says("cache.region2", "silent")),
+    ("agent.region1", Noticed::HeldBack("A05")),
 ];
 
 async fn shows(stack: &Stack, what: &str, holds: impl Fn(&Value) -> bool) {
@@ -36,6 +43,13 @@ async fn shows(stack: &Stack, what: &str, holds: impl Fn(&Value) -> bool) {
     })
     .await
     .unwrap();
+}
+
+fn state_of(status: &Value, node: &str) -> String {
+    let datastores = status["datastores"].as_array().unwrap();
+    let mut nodes = datastores.iter().flat_map(|one| one["nodes"].as_array().unwrap());
+    let found = nodes.find(|one| one["node"] == node).unwrap();
+    found["state"].as_str().unwrap().to_owned()
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -58,6 +72,14 @@ async fn a_part_that_is_frozen_moves_nothing_and_is_whole_again_when_it_goes_on(
                 run.goes_on().await;
                 let status = stack.api().status().await.unwrap();
                 assert_eq!(status["protection"], "protected", "{status:#}");
+            }
+            Noticed::Says(node, state) => {
+                shows(&stack, state, |status| state_of(status, node) == *state).await;
+                run.goes_on_with_one_copy().await;
+            }
+            Noticed::HeldBack(row) => {
+                shows(&stack, row, |status| status["automatic"]["near_miss"]["row"] == *row).await;
+                run.goes_on().await;
             }
         }
         mend(&stack).await;
@@ -116,6 +138,34 @@ async fn a_master_that_is_frozen_is_left_and_never_acknowledges_again() {
     assert!(!matches!(answer, Ok(Ok(_))), "the old master acknowledged {answer:?}");
     run.goes_on().await;
     run.lost_nothing(&LOSSLESS).await;
+    set(&stack, "off").await;
+}
+
+/// The standby's server ends, and its agent has it back.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_standby_that_is_killed_comes_back_and_moves_nothing() {
+    if !long() {
+        return;
+    }
+    let mut stack = shared().await;
+    set(&stack, "armed").await;
+    let run = stack.traffic().await;
+    let before = epoch(&stack).await;
+    let member = |status: &Value| {
+        let datastores = status["datastores"].as_array().unwrap();
+        datastores.iter().map(|one| one["takeover"].to_string()).collect::<String>()
+    };
+    let of_before = member(&stack.api().status().await.unwrap());
+    stack.kill("main.region2");
+    shows(&stack, "another membership", |status| {
+        let of_now = member(status);
+        of_now != of_before && of_now.contains("main.region2#")
+    })
+    .await;
+    mend(&stack).await;
+    run.goes_on().await;
+    assert_eq!(epoch(&stack).await, before, "the writer was moved");
+    run.lost_nothing(&WritePath::ALL).await;
     set(&stack, "off").await;
 }
 

@@ -13,6 +13,7 @@ mod stack;
 mod api;
 mod automatic;
 mod failpoints;
+mod false_alarms;
 mod frozen;
 mod killed_roles;
 mod lab;

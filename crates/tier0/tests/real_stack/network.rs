@@ -13,7 +13,7 @@ use tier0_lab::prober::{Probed, Prober, both_sides, outage};
 use tier0_lab::skipped::skipped;
 
 use crate::automatic::set;
-use crate::stack::{LOSSLESS, RECOVERY, Stack, acknowledged, postgres, until};
+use crate::stack::{LOSSLESS, RECOVERY, Stack, acknowledged, admin, long, postgres, until};
 
 const TEST: &str = "network: silent regions, cut links, full disks";
 
@@ -29,6 +29,12 @@ async fn regions_that_fall_silent_links_that_are_cut_and_disks_that_are_full() {
     a_cut_between_the_regions_moves_nothing(&mut stack).await;
     a_witness_that_is_cut_off_stops_no_write(&mut stack).await;
     a_region_that_falls_silent_is_left_and_comes_back_as_standby(&mut stack).await;
+    if long() {
+        home(&stack).await;
+        a_standby_whose_disk_is_full_is_left_and_joins_again(&mut stack).await;
+        a_writer_whose_disk_is_full_is_left(&mut stack).await;
+        a_region_that_is_cut_one_way_is_left(&mut stack).await;
+    }
     let instance = stack.instance;
     assert_eq!(namespaces::existing(instance).len(), 3);
     drop(stack);
@@ -155,4 +161,71 @@ async fn a_region_that_falls_silent_is_left_and_comes_back_as_standby(stack: &mu
     assert_eq!(postgres, 0, "both sides of PostgreSQL accepted writes");
     drop(prober);
     run.lost_nothing(&LOSSLESS).await;
+}
+
+/// The writer goes back to region1, and nothing is moved for it.
+async fn home(stack: &Stack) {
+    stack.api().failover("region1").await.succeeds();
+    stack.api().protected(RECOVERY).await.unwrap();
+    // The next failure is not of the same minute to the cool-down of the lab, which is 1 s.
+    tokio::time::sleep(Duration::from_secs(2)).await;
+}
+
+/// New segments of WAL are asked for until there is something that has no room for them.
+async fn until_it_is_felt(stack: &Stack, felt: impl Fn(&Value) -> bool) {
+    until(RECOVERY, async || {
+        // A primary that ends meanwhile does not answer.
+        let _ = admin(stack, "main.region1", "SELECT pg_switch_wal()");
+        let status = stack.api().status().await?;
+        if felt(&status) { Ok(()) } else { Err(format!("{status:#}")) }
+    })
+    .await
+    .unwrap();
+}
+
+/// Its WAL has no room: it ends or stops receiving, and commits go on with one copy.
+async fn a_standby_whose_disk_is_full_is_left_and_joins_again(stack: &mut Stack) {
+    let run = stack.traffic().await;
+    let before = epoch(stack).await;
+    break_it(stack, "main.region2", Fault::DiskFull).await;
+    until_it_is_felt(stack, |status| status["protection"] == "exposed").await;
+    run.goes_on_with_one_copy().await;
+    mend(stack).await;
+    assert_eq!(epoch(stack).await, before, "the writer was moved");
+    run.goes_on().await;
+    run.lost_nothing(&LOSSLESS).await;
+}
+
+/// A primary that cannot write WAL ends; the other region goes on.
+async fn a_writer_whose_disk_is_full_is_left(stack: &mut Stack) {
+    let run = stack.traffic().await;
+    break_it(stack, "main.region1", Fault::DiskFull).await;
+    until_it_is_felt(stack, |status| status["current_region"] == "region2").await;
+    run.goes_on_with_one_copy().await;
+    assert_eq!(mend(stack).await["current_region"], "region2");
+    run.goes_on().await;
+    run.lost_nothing(&LOSSLESS).await;
+    home(stack).await;
+}
+
+/// What region1 sends vanishes, then what is sent to it: either way it can be no writer.
+async fn a_region_that_is_cut_one_way_is_left(stack: &mut Stack) {
+    for fault in [Fault::CutOut, Fault::CutIn] {
+        let run = stack.traffic().await;
+        let old = postgres(stack, "main.region1").await.unwrap();
+        acknowledged(&old, "BEFORE-THE-CUT").await.unwrap();
+        break_it(stack, "region1", fault).await;
+        until(RECOVERY, async || match stack.api().status().await? {
+            status if status["current_region"] == "region2" => Ok(()),
+            status => Err(format!("{status:#}")),
+        })
+        .await
+        .unwrap();
+        assert!(acknowledged(&old, "AFTER-THE-CUT").await.is_err());
+        run.goes_on_with_one_copy().await;
+        assert_eq!(mend(stack).await["current_region"], "region2");
+        assert!(acknowledged(&old, "ASKED-LATER").await.is_err());
+        run.lost_nothing(&LOSSLESS).await;
+        home(stack).await;
+    }
 }
