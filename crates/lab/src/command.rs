@@ -18,6 +18,7 @@ use crate::exec;
 use crate::fault::disk::Disks;
 use crate::fault::{self, FaultArgs};
 use crate::ledger::{Targets, Through, TrafficPlan};
+use crate::load::HttpPlan;
 use crate::network::link::{self, LinkArgs};
 use crate::network::{Network, namespaces};
 use crate::plan::Size;
@@ -220,6 +221,21 @@ pub struct TrafficArgs {
     /// Write nothing: only check the ledger that is there.
     #[arg(long)]
     pub check_only: bool,
+    /// Instead of the writers: devices that send readings to the reference backends over HTTP.
+    #[arg(long)]
+    pub http: bool,
+    /// Devices, each a turbine.
+    #[arg(long, default_value_t = 2_000, requires = "http")]
+    pub devices: usize,
+    /// Sites at which they stand.
+    #[arg(long, default_value_t = 40, requires = "http")]
+    pub sites: usize,
+    /// Readings that are due in a second, of all devices together.
+    #[arg(long, default_value_t = 500.0, requires = "http")]
+    pub readings: f64,
+    /// Readings in one request.
+    #[arg(long, default_value_t = 1, requires = "http")]
+    pub batch: usize,
 }
 
 /// See [`LabCommand::Demo`].
@@ -345,6 +361,22 @@ async fn run_traffic(arguments: TrafficArgs) -> Result<ExitCode> {
     if arguments.check_only {
         return traffic::check(&arguments.ledger, &Targets::of(&state.stack()?)?).await;
     }
+    let until = match arguments.until_file {
+        Some(path) => Until::File(path),
+        None => Until::Time(
+            Duration::try_from_secs_f64(arguments.seconds).context("--seconds is not a time")?,
+        ),
+    };
+    if arguments.http {
+        let plan = HttpPlan {
+            devices: arguments.devices,
+            sites: arguments.sites,
+            readings_per_second: arguments.readings,
+            batch: arguments.batch,
+            ..HttpPlan::moderate(arguments.ledger)
+        };
+        return traffic::run_http(&state, &plan, &until).await;
+    }
     let (redis_writers, redis_wait_writers) =
         if arguments.wait { (0, arguments.redis_writers) } else { (arguments.redis_writers, 0) };
     let plan = TrafficPlan {
@@ -354,12 +386,6 @@ async fn run_traffic(arguments: TrafficArgs) -> Result<ExitCode> {
         ..TrafficPlan::moderate(arguments.ledger)
     };
     let plan = plan.with_postgres(arguments.postgres_writers, arguments.through);
-    let until = match arguments.until_file {
-        Some(path) => Until::File(path),
-        None => Until::Time(
-            Duration::try_from_secs_f64(arguments.seconds).context("--seconds is not a time")?,
-        ),
-    };
     traffic::run(&state, &plan, &until).await
 }
 

@@ -16,6 +16,7 @@ pub mod files;
 mod initialise;
 pub mod launch;
 pub mod ledger;
+pub mod load;
 pub mod network;
 pub mod placement;
 pub mod plan;

@@ -7,6 +7,7 @@ use std::time::Duration;
 use anyhow::{Context, Result};
 
 use crate::ledger::{self, Targets, Traffic, TrafficPlan, TrafficSummary, WritePath};
+use crate::load::{self, HttpPlan, HttpTraffic};
 use crate::signals::Interruption;
 use crate::state::LabState;
 
@@ -31,6 +32,20 @@ pub async fn run(state: &LabState, plan: &TrafficPlan, until: &Until) -> Result<
     let summary = traffic.stop().await?;
     print!("{}", summary_text(&summary));
     check(&plan.directory, &targets).await
+}
+
+/// The same with devices that send over HTTP.
+pub async fn run_http(state: &LabState, plan: &HttpPlan, until: &Until) -> Result<ExitCode> {
+    let stack = state.stack()?;
+    let mut interruption = Interruption::listen()?;
+    let traffic = HttpTraffic::start(plan, &stack)?;
+    tokio::select! {
+        () = wait(until) => {}
+        signal = interruption.next() => eprintln!("{signal}: stopping the devices"),
+    }
+    let summary = traffic.stop().await?;
+    print!("{}", load::summary_text(&summary));
+    check(&plan.directory, &Targets::of(&stack)?).await
 }
 
 /// Check a ledger that is there, and print what was found.

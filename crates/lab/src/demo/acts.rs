@@ -6,10 +6,12 @@ use std::time::Duration;
 use anyhow::{Context, Result, bail};
 
 use super::by_itself;
+use super::http::{self, Act, Devices};
 use super::switch::{Acknowledged, Switch};
 use super::verdict::{self, Evidence};
 use crate::api::{Api, Protected};
 use crate::ledger::{self, Targets, Traffic, TrafficPlan};
+use crate::load::{self, HttpPlan};
 use crate::placement::Place;
 use crate::progress::{Progress, tell};
 use crate::state::LabState;
@@ -32,7 +34,8 @@ pub enum Last {
 pub async fn play(state: &LabState, progress: Progress) -> Result<ExitCode> {
     let api = Api::of(state)?;
     let last = last_of(&api).await?;
-    let targets = Targets::of(&state.stack()?)?;
+    let stack = state.stack()?;
+    let targets = Targets::of(&stack)?;
     let home = current_region(&api).await?;
     let other = Place::REGIONS
         .into_iter()
@@ -43,38 +46,53 @@ pub async fn play(state: &LabState, progress: Progress) -> Result<ExitCode> {
     if targets.postgres.iter().any(|target| !target.routes.is_empty()) {
         plan.routed_writers = plan.postgres_writers;
     }
+    let http_plan = HttpPlan::moderate(plan.directory.clone());
     tell!(
         "\nAct 1  traffic in {home}: {} PostgreSQL writers, {} more through PgBouncer,\n       \
-         {} Redis writers, {} of them with WAIT; every acknowledgement is noted outside both stores",
+         {} Redis writers, {} of them with WAIT, and {} devices that send {:.0} readings a second to\n       \
+         the backends over HTTP; every acknowledgement is noted outside both stores",
         plan.postgres_writers,
         plan.routed_writers,
         plan.redis_writers + plan.redis_wait_writers,
         plan.redis_wait_writers,
+        http_plan.devices,
+        http_plan.readings_per_second,
     );
     let traffic = Traffic::start(&plan, &targets).await?;
+    let mut devices = Devices::start(&http_plan, &stack).await?;
     traffic.wait_for_more(WARM_UP, WRITES).await?;
     said(&traffic);
     tell!("\nAct 2  move the whole data tier to {other} under this traffic");
+    let since = devices.begin();
     let there = switch(&api, &traffic, other, progress).await?;
+    devices.end(since, format!("to {other}"), Act::Planned).await?;
     tell!("\nAct 3  and back home to {home}: what was left behind has rejoined by itself");
+    let since = devices.begin();
     let back = switch(&api, &traffic, &home, progress).await?;
+    devices.end(since, format!("to {home}"), Act::Planned).await?;
     let lost_region = match last {
         Last::SwitchHome => None,
         Last::LostRegion => {
             tell!("\nAct 4  everything in {home} is killed");
-            Some(by_itself::play(state, &api, &traffic, &home, progress).await?)
+            let since = devices.begin();
+            let lost = by_itself::play(state, &api, &traffic, &home, progress).await?;
+            devices.end(since, format!("{home} lost"), Act::Unplanned).await?;
+            Some(lost)
         }
     };
     enough(&traffic).await?;
     let at_the_end = Acknowledged::so_far(&traffic);
+    let (stretches, http_summary) = devices.stop().await?;
     let summary = traffic.stop().await?;
     let number = if lost_region.is_some() { 5 } else { 4 };
     tell!("\nAct {number}  stop, and read every acknowledged write back from the writer");
     let report = ledger::check(&plan.directory, &targets).await?;
     tell!("{}", indent(&summary_text(&summary)).trim_end());
+    tell!("{}", indent(&load::summary_text(&http_summary)).trim_end());
     tell!("{}", indent(&report.text()).trim_end());
+    let http = http::conditions(&stretches, &http_summary, &report);
     let evidence =
-        Evidence { switches: vec![there, back], lost_region, at_the_end, summary, report };
+        Evidence { switches: vec![there, back], lost_region, at_the_end, summary, report, http };
     let verdict = verdict::judge(&evidence);
     tell!("\n{}", verdict.text().trim_end());
     Ok(verdict.exit_code())

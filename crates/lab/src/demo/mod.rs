@@ -3,6 +3,7 @@
 
 mod acts;
 mod by_itself;
+mod http;
 mod specification;
 mod switch;
 mod verdict;

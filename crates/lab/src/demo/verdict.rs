@@ -23,12 +23,16 @@ pub struct Evidence {
     pub summary: TrafficSummary,
     /// What was read back.
     pub report: CheckReport,
+    /// What devices met that send over HTTP.
+    pub http: Vec<(Held, String)>,
 }
 
 /// Whether a condition holds.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Held {
+pub enum Held {
+    /// It does.
     Yes,
+    /// It does not.
     No,
 }
 
@@ -118,6 +122,7 @@ pub fn judge(evidence: &Evidence) -> Verdict {
             format!("{store}: {promised} acknowledged writes missing{unwaited}"),
         ));
     }
+    conditions.extend(evidence.http.iter().cloned());
     conditions.push((
         every_stretch_has_writes(evidence).into(),
         "both stores acknowledged writes before, between and after the switches".to_owned(),

@@ -21,6 +21,9 @@ const BATCH: usize = 500;
 const COUNT_ENTRIES: &str =
     "SELECT writer, sequence, count(*) FROM ledger_entry WHERE writer = ANY($1) GROUP BY 1, 2";
 
+const COUNT_READINGS: &str = "SELECT (metrics->>'sequence')::bigint, count(*) \
+     FROM device_telemetry WHERE left(device_id, length($1)) = $1 GROUP BY 1";
+
 /// Check the ledger in `directory` against the stores.
 pub async fn check(directory: &Path, targets: &Targets) -> Result<CheckReport> {
     let mut groups: BTreeMap<(WritePath, String), Vec<WriterLedger>> = BTreeMap::new();
@@ -34,6 +37,7 @@ pub async fn check(directory: &Path, targets: &Targets) -> Result<CheckReport> {
             WritePath::Postgres | WritePath::Routed => {
                 check_postgres(targets.find_postgres(&datastore)?, path, &ledgers).await
             }
+            WritePath::Http => check_http(targets.find_postgres(&datastore)?, &ledgers).await,
             WritePath::Redis | WritePath::RedisWait => {
                 check_redis(targets.find_redis(&datastore)?, path, &ledgers).await
             }
@@ -69,6 +73,22 @@ async fn check_postgres(
         let none = HashMap::new();
         let rows = there.get(writer).unwrap_or(&none);
         tally.writer(ledger, |sequence| rows.get(&sequence).copied().unwrap_or(0));
+    }
+    Ok(tally.check)
+}
+
+/// Readings that came over HTTP, counted by the number that each carries: a reading that is stored
+/// twice under two times would be found too.
+async fn check_http(target: &PostgresTarget, ledgers: &[WriterLedger]) -> Result<PathCheck> {
+    let address = find(Wanted::Postgres(target.clone())).await?;
+    let (session, _) = Session::connect(target, address, CONNECT).await?;
+    let mut tally = Tally::new(WritePath::Http, &target.name, address.to_string());
+    for ledger in ledgers {
+        let count = async { session.client.query(COUNT_READINGS, &[&ledger.header.writer]).await };
+        let rows = tokio::time::timeout(READ, count).await.context("no answer")??;
+        let there: HashMap<i64, i64> =
+            rows.into_iter().map(|row| (row.get(0), row.get(1))).collect();
+        tally.writer(ledger, |sequence| there.get(&sequence).copied().unwrap_or(0));
     }
     Ok(tally.check)
 }

@@ -49,10 +49,18 @@ impl Latencies {
         if self.largest.is_none_or(|largest| gap.length() > largest.length()) {
             self.largest = Some(gap);
         }
-        // Writes that queued up behind a gap belong to it.
-        let within = self.notable.last().is_some_and(|last| gap.due < last.until);
-        if gap.length() > NOTABLE && !within {
-            self.notable.push(gap);
+        if gap.length() <= NOTABLE {
+            return;
+        }
+        match self.notable.last_mut() {
+            // Writes that queued up behind a gap belong to it. Of those that were under way together
+            // the one that waited longest need not be the first to be answered.
+            Some(last) if gap.due < last.until => {
+                if gap.length() > last.length() {
+                    *last = gap;
+                }
+            }
+            Some(_) | None => self.notable.push(gap),
         }
     }
 

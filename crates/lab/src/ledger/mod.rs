@@ -20,12 +20,13 @@ mod writer_redis;
 mod writer_routed;
 
 pub use checker::check;
-pub use file::{Entry, WriterLedger, read_directory};
+pub use file::{Entry, LedgerFile, WriterLedger, read_directory};
 pub use gap::{Gap, Latencies};
 pub use postgres::{Access, Session, describe as describe_postgres};
 pub use redis_client::{ask_sentinel, connect as connect_redis};
 pub use report::{CheckReport, PathCheck};
 pub use targets::{PostgresTarget, RedisSource, RedisTarget, Targets};
+pub(crate) use traffic::run_name;
 pub use traffic::{PathSummary, Through, Traffic, TrafficPlan, TrafficSummary};
 
 use serde::{Deserialize, Serialize};
@@ -42,12 +43,19 @@ pub enum WritePath {
     Redis,
     /// `SET` in Redis, acknowledged only after `WAIT 1` counted a replica.
     RedisWait,
+    /// A reading that the reference backend answered 201 for.
+    Http,
 }
 
 impl WritePath {
     /// All of them.
-    pub const ALL: [WritePath; 4] =
-        [WritePath::Postgres, WritePath::Routed, WritePath::Redis, WritePath::RedisWait];
+    pub const ALL: [WritePath; 5] = [
+        WritePath::Postgres,
+        WritePath::Routed,
+        WritePath::Redis,
+        WritePath::RedisWait,
+        WritePath::Http,
+    ];
 
     /// Its name for people.
     pub fn name(self) -> &'static str {
@@ -56,15 +64,18 @@ impl WritePath {
             WritePath::Routed => "via PgBouncer",
             WritePath::Redis => "Redis",
             WritePath::RedisWait => "Redis + WAIT",
+            WritePath::Http => "HTTP",
         }
     }
 
-    fn short(self) -> &'static str {
+    /// In the name of a run.
+    pub(crate) fn short(self) -> &'static str {
         match self {
             WritePath::Postgres => "pg",
             WritePath::Routed => "pool",
             WritePath::Redis => "redis",
             WritePath::RedisWait => "wait",
+            WritePath::Http => "http",
         }
     }
 }

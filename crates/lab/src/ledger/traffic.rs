@@ -223,7 +223,7 @@ impl Traffic {
         let count = match path {
             WritePath::Redis => plan.redis_writers,
             WritePath::RedisWait => plan.redis_wait_writers,
-            WritePath::Postgres | WritePath::Routed => 0,
+            WritePath::Postgres | WritePath::Routed | WritePath::Http => 0,
         };
         let spread = targets.redis.iter().zip(finders).cycle();
         for (number, (target, finder)) in spread.take(count).enumerate() {
@@ -316,7 +316,7 @@ impl Traffic {
 }
 
 /// A name that no other run has, so that ids never meet.
-fn run_name() -> Result<String> {
+pub(crate) fn run_name() -> Result<String> {
     Ok(crate::secrets::random_text()?[..8].to_owned())
 }
 

@@ -32,4 +32,5 @@ mod settings;
 mod specification;
 mod support;
 mod switching;
+mod telemetry;
 mod troubleshooting;
