@@ -15,7 +15,10 @@ use axum::{Json, Router};
 use tier0_config::{Follower, Reader, Secret, Stack};
 use tier0_core::record::DatastoreKind;
 use tier0_core::words::{NodeId, Region};
-use tier0_wire::{CommandRequest, ConfirmRequest, PROTOCOL, PollRequest, read_token, tokens_match};
+use tier0_prober::Prober;
+use tier0_wire::{
+    CommandRequest, ConfirmRequest, PROTOCOL, PollRequest, ProbesAnswer, read_token, tokens_match,
+};
 
 use crate::adapter::Adapter;
 use crate::desk::Desk;
@@ -51,6 +54,7 @@ pub async fn run(
     let lease = Duration::from_millis(stack.limits.lease_ms);
     let promise = Promise::new(&settings.state_directory);
     let run = uuid::Uuid::now_v7().to_string();
+    let run_of_probes = run.clone();
     let desk = Arc::new(Desk::new(region.clone(), run, nodes, state, promise, lease));
     for node in desk.nodes() {
         let (watched, kept) = (Arc::clone(node), Arc::clone(node));
@@ -83,6 +87,7 @@ pub async fn run(
         }));
     }
     desk.host().watch(&stack, region);
+    let prober = Probing { run: run_of_probes, prober: Prober::start(&stack, region) };
     // Nothing that an agent reads can change while it runs; it says so, and lives through SIGHUP.
     let follower = Follower::new(config.to_owned(), Reader::Agent(region.clone()), stack.clone());
     let mut following = tokio::task::JoinSet::new();
@@ -97,6 +102,7 @@ pub async fn run(
         .route("/v1/report", get(report))
         .route("/v1/logs", get(logs))
         .with_state(Arc::clone(&desk))
+        .route("/v1/probes", get(probes).with_state(Arc::new(prober)))
         .layer(middleware::from_fn_with_state(token, authenticate))
         .route("/health", get(async || "ok\n"));
     axum::serve(listener, app)
@@ -199,6 +205,28 @@ async fn report(Shared(desk): Shared<Arc<Desk>>) -> Response {
 struct After {
     /// Those with a higher number than this.
     after: u64,
+}
+
+/// What the prober of this run has seen.
+struct Probing {
+    run: String,
+    prober: Arc<Prober>,
+}
+
+/// Which probes are wanted.
+#[derive(serde::Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Newer {
+    /// Those of this run with a higher number, all of any other run.
+    after: u64,
+    /// The run that the number belongs to.
+    run: String,
+}
+
+async fn probes(Shared(probing): Shared<Arc<Probing>>, Query(query): Query<Newer>) -> Response {
+    let after = if query.run == probing.run { query.after } else { 0 };
+    let (now_ms, probes) = probing.prober.after(after);
+    Json(ProbesAnswer { run: probing.run.clone(), now_ms, probes }).into_response()
 }
 
 async fn logs(Shared(desk): Shared<Arc<Desk>>, Query(query): Query<After>) -> Response {

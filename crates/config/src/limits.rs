@@ -109,6 +109,9 @@ limits! {
     /// Megabytes of WAL received and not replayed above which a commanded switch is refused: a
     /// promotion replays them first, while clients wait.
     replay_backlog_most_mb: 64, 1..=1_000_000_000 Megabytes, AtOnce, [];
+    /// Milliseconds a year for which some datastore may take no writes; the account of availability
+    /// says what is left of them. 3156 is 99.99999 % of a year.
+    downtime_objective_ms: 3156, 1..=31_557_600_000 Milliseconds, AtOnce, [];
     /// Hours after which the newest backup is called old by `tier0 check`, for nodes that say how to
     /// find out. More than a day, so that a nightly one may be late.
     backup_age_most_hours: 26, 1..=8_760 Hours, AtOnce, [];

@@ -27,6 +27,16 @@ const fn many(key: &'static str, examples: usize, fields: &'static [crate::Field
     About::Table(Table { count: Count::Many { key, examples }, fields })
 }
 
+/// Whether agents probe what clients meet.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Probes {
+    /// They do.
+    On,
+    /// They do not.
+    Off,
+}
+
 settings! {
     /// A whole stack.
     pub struct Stack {
@@ -78,6 +88,14 @@ settings! {
                 .or(Fallback::Value(r#""observe""#))
                 .read_by(ORCHESTRATORS)
         ),
+        /// Whether agents probe ten times a second what clients meet on every way, for the account of
+        /// availability. `off` leaves it empty.
+        #[serde(default = "on")]
+        pub probes: Probes => About::Setting(
+            setting(Kind::Choice(&["on", "off"]), &[r#""on""#])
+                .or(Fallback::Value(r#""on""#))
+                .read_by(AGENTS)
+        ),
         /// The token with which roles authenticate to each other.
         pub role_token_file: SecretSource => About::Setting(
             setting(Kind::Secret, &[r#""/etc/tier0/role.token""#]).read_by(AGENTS_AND_ORCHESTRATORS)
@@ -127,6 +145,10 @@ settings! {
 
 fn observe() -> AutomaticMode {
     AutomaticMode::Observe
+}
+
+fn on() -> Probes {
+    Probes::On
 }
 
 fn yes() -> bool {

@@ -8,6 +8,7 @@
 //! without being asked.
 
 pub mod agent;
+pub mod availability;
 pub mod guard;
 pub mod lease;
 pub mod observe;

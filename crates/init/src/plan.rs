@@ -85,6 +85,7 @@ pub fn stack(
             name: args.name.clone(),
             regions,
             automatic: AutomaticMode::Observe,
+            probes: tier0_config::Probes::On,
             role_token_file: secrets.source("role-token")?,
         },
         orchestrators: vec![orchestrator],

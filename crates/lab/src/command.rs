@@ -18,7 +18,7 @@ use crate::exec;
 use crate::fault::disk::Disks;
 use crate::fault::{self, FaultArgs};
 use crate::ledger::{Targets, Through, TrafficPlan};
-use crate::load::HttpPlan;
+use crate::load::{HttpPlan, Pace};
 use crate::network::link::{self, LinkArgs};
 use crate::network::{Network, namespaces};
 use crate::plan::Size;
@@ -371,7 +371,7 @@ async fn run_traffic(arguments: TrafficArgs) -> Result<ExitCode> {
         let plan = HttpPlan {
             devices: arguments.devices,
             sites: arguments.sites,
-            readings_per_second: arguments.readings,
+            pace: Pace::PerSecond(arguments.readings),
             batch: arguments.batch,
             ..HttpPlan::moderate(arguments.ledger)
         };

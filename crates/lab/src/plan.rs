@@ -109,6 +109,7 @@ pub fn stack(
             name: "lab".parse()?,
             regions: Place::REGIONS.into_iter().map(Place::region).collect(),
             automatic: size.automatic,
+            probes: tier0_config::Probes::On,
             role_token_file: secrets.role_token.clone().into(),
         },
         orchestrators: vec![orchestrator],

@@ -13,7 +13,9 @@ use tier0_config::Secret;
 use tier0_core::observe::AgentReport;
 use tier0_core::order::{Command, Outcome};
 use tier0_core::words::{Heard, Region};
-use tier0_wire::{CommandAnswer, CommandRequest, Grant, LogLine, PROTOCOL, PollRequest};
+use tier0_wire::{
+    CommandAnswer, CommandRequest, Grant, LogLine, PROTOCOL, PollRequest, ProbesAnswer,
+};
 use tokio::sync::watch;
 
 /// What agents are told of the record.
@@ -285,6 +287,29 @@ impl Agents {
         let answer = self
             .commands
             .get(format!("http://{address}/v1/logs?after={after}"))
+            .bearer_auth(self.token.expose())
+            .timeout(self.patience)
+            .send()
+            .await
+            .map_err(|error| chain(&error))?;
+        if !answer.status().is_success() {
+            return Err(answer.status().to_string());
+        }
+        answer.json().await.map_err(|error| chain(&error))
+    }
+
+    /// What an agent's prober has seen after this number of that run.
+    pub async fn probes(
+        &self,
+        region: &Region,
+        run: &str,
+        after: u64,
+    ) -> Result<ProbesAnswer, String> {
+        let address =
+            self.addresses.get(region).ok_or_else(|| format!("no agent is known for {region}"))?;
+        let answer = self
+            .commands
+            .get(format!("http://{address}/v1/probes?after={after}&run={run}"))
             .bearer_auth(self.token.expose())
             .timeout(self.patience)
             .send()

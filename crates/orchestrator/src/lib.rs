@@ -6,6 +6,7 @@
 mod adopt;
 mod agents;
 mod api;
+mod availability;
 mod closing;
 mod driver;
 mod journal;

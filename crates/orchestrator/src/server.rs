@@ -16,6 +16,7 @@ use tier0_wire::{OperationBody, read_token};
 
 use crate::agents::Agents;
 use crate::api::{self, Access, Begun, Shared};
+use crate::availability;
 use crate::driver::{Driver, wall};
 use crate::listen::listen;
 use crate::metrics::Metrics;
@@ -67,12 +68,20 @@ pub async fn run(
         }));
     }
     driver.input(Input::Loaded(record));
+    let availability = availability::Kept::start(
+        &driver,
+        &agents,
+        &store,
+        &settings.state_directory,
+        stack.limits.downtime_objective_ms,
+    );
     // Ends with this function.
     let mut following = tokio::task::JoinSet::new();
     let follower = Follower::new(config.to_owned(), Reader::Orchestrator(site.clone()), stack);
-    let limited = driver.clone();
+    let (limited, budgeted) = (driver.clone(), Arc::clone(&availability));
     following.spawn(tier0_config::follow(follower, move |stack| {
         limited.limits(core_limits(&stack.limits));
+        budgeted.objective(stack.limits.downtime_objective_ms);
     }));
     let readiness = Kept::start(&driver);
     let shared = Arc::new(Shared {
@@ -81,11 +90,14 @@ pub async fn run(
         agents,
         store,
         readiness,
+        availability: Arc::clone(&availability),
         metrics,
         access,
         begun: Begun::default(),
     });
-    serve(&settings, shared, shutdown).await
+    let served = serve(&settings, shared, shutdown).await;
+    availability.write();
+    served
 }
 
 /// An orchestrator that was killed holds its lock until the kernel has taken it off, which may be a

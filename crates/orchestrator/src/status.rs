@@ -72,6 +72,7 @@ pub fn status(core: &Orchestrator, now: &Now) -> Option<StatusBody> {
             .map(|name| datastore(core, now, record, name))
             .collect(),
         routes: shape.routes.keys().map(|id| route(core, now, id)).collect(),
+        availability: None,
         agents,
         version: env!("CARGO_PKG_VERSION").to_owned(),
     })

@@ -45,6 +45,10 @@ pub struct Target {
 pub enum Command {
     /// Say who the writer is, how safe the data is, and what every node does
     Status(Read),
+    /// Say for how long nobody was served, why, and what is left of a year's budget
+    ///
+    /// With --event it only calculates: what a year would be like at the rates that you name.
+    Availability(AvailabilityArgs),
     /// Say whether a switch would work now, and what stands in its way
     Check(CheckArgs),
     /// Move the writer to a region
@@ -149,6 +153,16 @@ pub struct Read {
     /// Print the API's JSON
     #[arg(long)]
     pub json: bool,
+}
+
+#[derive(Debug, Args)]
+pub struct AvailabilityArgs {
+    #[command(flatten)]
+    pub read: Read,
+    /// Something that happens: its name, how often a year, and for how many seconds nobody is served
+    /// then. May be given several times
+    #[arg(long = "event", value_name = "NAME:PER_YEAR:SECONDS")]
+    pub events: Vec<String>,
 }
 
 #[derive(Debug, Args)]

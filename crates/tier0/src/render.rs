@@ -2,8 +2,8 @@
 
 use comfy_table::{Cell, ContentArrangement, Table, presets};
 use tier0_wire::{
-    AutomaticStatus, CheckBody, FindingBody, LogLine, OperationBody, PlanBody, RebuildPlanBody,
-    StatusBody,
+    AutomaticStatus, AvailabilityBody, CheckBody, FindingBody, LogLine, OperationBody, PlanBody,
+    RebuildPlanBody, StatusBody,
 };
 
 /// A plain table: no frame, so that it can be cut and pasted.
@@ -32,6 +32,16 @@ pub fn status(body: &StatusBody) {
     println!("protection  {}{since}{reason}", body.protection);
     println!("record      epoch {}, revision {}", body.epoch, body.revision);
     automatic(&body.automatic);
+    if let Some(availability) = &body.availability {
+        let now = if availability.down_now { "; somebody is NOT SERVED now" } else { "" };
+        println!(
+            "downtime    {}, {} left of {} a year (since {}){now}",
+            seconds(availability.down_in_a_year_ms as i64),
+            seconds(availability.budget_left_ms),
+            seconds(availability.objective_ms_a_year as i64),
+            availability.since,
+        );
+    }
     if let Some(frozen) = &body.frozen {
         println!("FROZEN      {frozen}");
     }
@@ -93,6 +103,59 @@ pub fn status(body: &StatusBody) {
             println!("    {explanation}");
         }
     }
+}
+
+/// `tier0 availability`.
+pub fn availability(body: &AvailabilityBody) {
+    println!("since       {}, to {} ms", body.since, body.resolution_ms);
+    println!(
+        "objective   {} of downtime a year ({} %)",
+        seconds(body.objective_ms_a_year as i64),
+        body.objective_percent
+    );
+    println!("downtime    {} in the last year", seconds(body.down_in_a_year_ms as i64));
+    println!("left        {}", seconds(body.budget_left_ms));
+    println!(
+        "one copy    {}, and {} at risk",
+        seconds(body.exposed_ms as i64),
+        seconds(body.at_risk_ms as i64)
+    );
+    println!();
+    let mut table =
+        table(&["WAY", "DOWN", "WINDOWS", "HELD", "LONGEST", "ERRORS", "UNKNOWN", "AVAILABLE"]);
+    for way in &body.ways {
+        let available = way.available_percent.as_deref().unwrap_or("-");
+        table.add_row([
+            way.way.clone(),
+            seconds(way.down_ms as i64),
+            way.windows_total.to_string(),
+            seconds(way.held_ms as i64),
+            format!("{} ms", way.longest_held_ms),
+            way.errors.to_string(),
+            seconds(way.unknown_ms as i64),
+            format!("{available} %"),
+        ]);
+    }
+    print(&table);
+    for way in &body.ways {
+        if let Some(since) = &way.down_since {
+            println!("\nNOT SERVED  {} since {since}", way.way);
+        }
+        for window in &way.windows {
+            let cause = match (&window.kind, &window.operation_id) {
+                (Some(kind), Some(id)) => format!("{kind} {id}"),
+                (_, _) => "unexplained".to_owned(),
+            };
+            println!("{} {:>6} ms  {}  {cause}", window.from, window.milliseconds, way.way);
+        }
+    }
+}
+
+/// Milliseconds as seconds.
+fn seconds(milliseconds: i64) -> String {
+    let sign = if milliseconds < 0 { "-" } else { "" };
+    let size = milliseconds.unsigned_abs();
+    format!("{sign}{}.{:03} s", size / 1000, size % 1000)
 }
 
 fn automatic(body: &AutomaticStatus) {

@@ -133,6 +133,9 @@ pub struct StatusBody {
     /// Each route.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub routes: Vec<RouteStatus>,
+    /// What is left of a year's budget of downtime.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub availability: Option<crate::AvailabilityBrief>,
     /// Each agent: region to why it is not answering, or null.
     pub agents: BTreeMap<String, Option<String>>,
     /// The build.

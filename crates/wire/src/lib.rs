@@ -5,6 +5,7 @@
 
 mod agent;
 mod api;
+mod availability;
 mod logs;
 mod token;
 
@@ -15,6 +16,7 @@ pub use api::{
     Problem, QuantilesBody, RebuildPlanBody, RefusalBody, RequestBody, RouteStatus, StatusBody,
     StepBody,
 };
+pub use availability::{AvailabilityBody, AvailabilityBrief, ProbesAnswer, WayBody, WindowBody};
 pub use logs::{LogLine, LogsBody};
 pub use token::{TokenError, read_token, tokens_match};
 

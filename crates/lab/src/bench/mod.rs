@@ -13,6 +13,7 @@ mod settings;
 pub mod statistics;
 pub mod summary;
 mod table;
+mod telemetry;
 
 use std::path::Path;
 use std::process::ExitCode;
@@ -43,6 +44,10 @@ const DOCUMENT: &str = "README.md";
 pub async fn run(arguments: BenchArgs) -> Result<ExitCode> {
     if arguments.render {
         return render(&arguments.out);
+    }
+    if arguments.telemetry {
+        let directory = arguments.which.directory.as_deref();
+        return telemetry::run(arguments.which.instance, directory, &arguments.out).await;
     }
     let progress = Progress::begin();
     let settings = Settings::of(&arguments);

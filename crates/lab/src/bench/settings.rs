@@ -49,6 +49,10 @@ pub struct BenchArgs {
     /// Writes per second of each writer.
     #[arg(long, default_value_t = 40.0)]
     pub rate: f64,
+    /// Measure the reference backend instead: readings acknowledged a second, at no distance and over
+    /// a link of 60 ms.
+    #[arg(long)]
+    pub telemetry: bool,
     /// Where results are kept.
     #[arg(long, default_value = "bench/results")]
     pub out: PathBuf,

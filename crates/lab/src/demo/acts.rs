@@ -49,14 +49,13 @@ pub async fn play(state: &LabState, progress: Progress) -> Result<ExitCode> {
     let http_plan = HttpPlan::moderate(plan.directory.clone());
     tell!(
         "\nAct 1  traffic in {home}: {} PostgreSQL writers, {} more through PgBouncer,\n       \
-         {} Redis writers, {} of them with WAIT, and {} devices that send {:.0} readings a second to\n       \
+         {} Redis writers, {} of them with WAIT, and {} devices that send readings to\n       \
          the backends over HTTP; every acknowledgement is noted outside both stores",
         plan.postgres_writers,
         plan.routed_writers,
         plan.redis_writers + plan.redis_wait_writers,
         plan.redis_wait_writers,
         http_plan.devices,
-        http_plan.readings_per_second,
     );
     let traffic = Traffic::start(&plan, &targets).await?;
     let mut devices = Devices::start(&http_plan, &stack).await?;

@@ -33,6 +33,15 @@ const TICK: Duration = Duration::from_millis(2);
 /// counted, and never sent.
 const MOST_UNDER_WAY: u64 = 8_000;
 
+/// When readings are sent.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub enum Pace {
+    /// When they are due, whatever became of the ones before: so many readings a second.
+    PerSecond(f64),
+    /// By so many clients, each as soon as its last request was answered: how much there can be.
+    Clients(usize),
+}
+
 /// What to send.
 #[derive(Debug, Clone)]
 pub struct HttpPlan {
@@ -40,8 +49,8 @@ pub struct HttpPlan {
     pub devices: usize,
     /// At how many sites they stand.
     pub sites: usize,
-    /// Readings that are due in a second, of all devices together.
-    pub readings_per_second: f64,
+    /// When.
+    pub pace: Pace,
     /// Readings in one request.
     pub batch: usize,
     /// How long a device goes on sending one reading.
@@ -56,7 +65,7 @@ impl HttpPlan {
         HttpPlan {
             devices: 2_000,
             sites: 40,
-            readings_per_second: 200.0,
+            pace: Pace::PerSecond(200.0),
             batch: 1,
             patience: Duration::from_secs(30),
             directory,
@@ -64,7 +73,11 @@ impl HttpPlan {
     }
 
     fn check(&self) -> Result<()> {
-        if !(self.readings_per_second > 0.0 && self.readings_per_second <= 1_000_000.0) {
+        let paced = match self.pace {
+            Pace::PerSecond(readings) => readings > 0.0 && readings <= 1_000_000.0,
+            Pace::Clients(clients) => (1..=1_000).contains(&clients),
+        };
+        if !paced {
             bail!("--readings must be above 0 and at most 1000000 a second");
         }
         if self.sites == 0 || self.devices < self.sites {
@@ -266,14 +279,61 @@ impl HttpTraffic {
 
 /// Send what becomes due until told to stop, then wait for what is under way.
 async fn send(sender: Arc<Sender>, plan: HttpPlan, mut stop: watch::Receiver<Stop>) {
-    let interval = plan.batch as f64 / plan.readings_per_second;
+    let (given_up, end) = watch::channel(Stop::No);
+    match plan.pace {
+        Pace::PerSecond(readings) => {
+            open_loop(&sender, &plan, readings, &mut stop, &end).await;
+        }
+        Pace::Clients(clients) => closed_loop(&sender, clients, &stop, &end).await,
+    }
+    let counters = sender.counters();
+    let deadline = Instant::now() + plan.patience;
+    while counters.under_way.load(Ordering::Relaxed) > 0 && Instant::now() < deadline {
+        tokio::time::sleep(TICK).await;
+    }
+    given_up.send_replace(Stop::All);
+    while counters.under_way.load(Ordering::Relaxed) > 0 {
+        tokio::time::sleep(TICK).await;
+    }
+}
+
+/// Clients that send one request after the other, until told to stop.
+async fn closed_loop(
+    sender: &Arc<Sender>,
+    clients: usize,
+    stop: &watch::Receiver<Stop>,
+    end: &watch::Receiver<Stop>,
+) {
+    let number = Arc::new(AtomicU64::new(0));
+    let mut running = tokio::task::JoinSet::new();
+    for _ in 0..clients {
+        let (sender, number) = (Arc::clone(sender), Arc::clone(&number));
+        let (stop, end) = (stop.clone(), end.clone());
+        running.spawn(async move {
+            while *stop.borrow() == Stop::No {
+                let number = number.fetch_add(1, Ordering::Relaxed);
+                sender.send(number, sender.elapsed(), end.clone()).await;
+            }
+        });
+    }
+    while running.join_next().await.is_some() {}
+}
+
+/// Requests when they are due, until told to stop.
+async fn open_loop(
+    sender: &Arc<Sender>,
+    plan: &HttpPlan,
+    readings: f64,
+    stop: &mut watch::Receiver<Stop>,
+    end: &watch::Receiver<Stop>,
+) {
+    let interval = plan.batch as f64 / readings;
     let mut number: u64 = 0;
     let mut ticks = tokio::time::interval(TICK);
     let counters = Arc::clone(sender.counters());
-    let (given_up, end) = watch::channel(Stop::No);
     loop {
         tokio::select! {
-            _ = stop.wait_for(|stop| *stop != Stop::No) => break,
+            _ = stop.wait_for(|stop| *stop != Stop::No) => return,
             _ = ticks.tick() => {}
         }
         let elapsed = sender.elapsed();
@@ -287,7 +347,7 @@ async fn send(sender: Arc<Sender>, plan: HttpPlan, mut stop: watch::Receiver<Sto
             } else {
                 counters.under_way.fetch_add(1, Ordering::Relaxed);
                 let (sender, counters, end) =
-                    (Arc::clone(&sender), Arc::clone(&counters), end.clone());
+                    (Arc::clone(sender), Arc::clone(&counters), end.clone());
                 tokio::spawn(async move {
                     sender.send(number, due, end).await;
                     counters.under_way.fetch_sub(1, Ordering::Relaxed);
@@ -295,14 +355,6 @@ async fn send(sender: Arc<Sender>, plan: HttpPlan, mut stop: watch::Receiver<Sto
             }
             number += 1;
         }
-    }
-    let deadline = Instant::now() + plan.patience;
-    while counters.under_way.load(Ordering::Relaxed) > 0 && Instant::now() < deadline {
-        tokio::time::sleep(TICK).await;
-    }
-    given_up.send_replace(Stop::All);
-    while counters.under_way.load(Ordering::Relaxed) > 0 {
-        tokio::time::sleep(TICK).await;
     }
 }
 

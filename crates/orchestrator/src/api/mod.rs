@@ -16,6 +16,7 @@ use tower_http::catch_panic::CatchPanicLayer;
 use utoipa::OpenApi;
 
 use crate::agents::Agents;
+use crate::availability;
 use crate::driver::Driver;
 use crate::metrics::Metrics;
 use crate::readiness::Kept;
@@ -35,6 +36,8 @@ pub struct Shared {
     pub store: tier0_store::StoreHandle,
     /// What is kept of readiness.
     pub readiness: Arc<Kept>,
+    /// The account of availability.
+    pub availability: Arc<availability::Kept>,
     /// Metrics.
     pub metrics: Arc<Metrics>,
     /// Who may do what.
@@ -55,6 +58,7 @@ pub fn router(shared: Arc<Shared>) -> Router {
         .route("/readiness", get(read::readiness))
         .route("/plan/{region}", get(read::plan))
         .route("/rebuild/{node}/plan", get(read::plan_of_rebuild))
+        .route("/availability", get(read::availability))
         .route("/metrics", get(read::metrics))
         .route("/logs", get(logs::logs))
         .route_layer(axum::middleware::from_fn_with_state(Arc::clone(&shared), access::may_read));
@@ -90,6 +94,7 @@ pub fn router(shared: Arc<Shared>) -> Router {
         read::readiness,
         read::plan,
         read::plan_of_rebuild,
+        read::availability,
         read::metrics,
         logs::logs,
         read::health,

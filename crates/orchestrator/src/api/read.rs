@@ -12,8 +12,8 @@ use tier0_core::orchestrator::{Now, Orchestrator};
 use tier0_core::steps::{StepKey, row};
 use tier0_core::words::{NodeId, OperationId, Region};
 use tier0_wire::{
-    CheckBody, OperationBody, OperationList, PlanBody, PlanStep, Problem, RebuildPlanBody,
-    RefusalBody, StatusBody,
+    AvailabilityBody, CheckBody, OperationBody, OperationList, PlanBody, PlanStep, Problem,
+    RebuildPlanBody, RefusalBody, StatusBody,
 };
 use utoipa::IntoParams;
 
@@ -33,7 +33,21 @@ use crate::{readiness, status};
 )]
 pub async fn status(State(shared): State<Arc<Shared>>) -> Result<Json<StatusBody>, Refused> {
     let body = shared.driver.look(status::status).await.flatten();
-    body.map(Json).ok_or_else(Refused::not_ready)
+    let mut body = body.ok_or_else(Refused::not_ready)?;
+    body.availability = Some(shared.availability.brief());
+    Ok(Json(body))
+}
+
+/// The account of availability: what probes have met, and what is left of a year's budget.
+#[utoipa::path(
+    get, path = "/availability", tag = "read",
+    responses(
+        (status = 200, description = "The account", body = AvailabilityBody),
+        (status = 401, description = "Reading needs a token here", body = Problem)
+    )
+)]
+pub async fn availability(State(shared): State<Arc<Shared>>) -> Json<AvailabilityBody> {
+    Json(shared.availability.body())
 }
 
 /// How many operations to list.
@@ -265,6 +279,7 @@ pub async fn metrics(State(shared): State<Arc<Shared>>) -> Response {
         Snapshot::of(core, now, check)
     };
     let snapshot = shared.driver.look(look).await.flatten();
+    shared.metrics.availability.take_in(&shared.availability.body());
     let kind = "application/openmetrics-text; version=1.0.0; charset=utf-8";
     ([(header::CONTENT_TYPE, kind)], shared.metrics.text(snapshot.as_ref())).into_response()
 }

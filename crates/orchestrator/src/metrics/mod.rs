@@ -1,6 +1,7 @@
 //! What is counted and measured, in the names that the specification's queries use, and more.
 //! Numbers of single nodes are in `nodes.rs`.
 
+mod availability;
 mod nodes;
 
 use std::collections::BTreeMap;
@@ -21,6 +22,7 @@ use tier0_wire::{DetectionStatus, OperationBody, QuantilesBody, StatusBody};
 use crate::readiness::Checked;
 use crate::status;
 
+use availability::AvailabilityMetrics;
 use nodes::{NodeMetrics, SeenNode};
 
 #[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
@@ -149,6 +151,8 @@ pub struct Metrics {
     ready: Gauge,
     readiness: Family<OfFinding, Gauge>,
     nodes: NodeMetrics,
+    /// The account of availability.
+    pub availability: AvailabilityMetrics,
 }
 
 impl Metrics {
@@ -181,6 +185,7 @@ impl Metrics {
             ready: Gauge::default(),
             readiness: Family::default(),
             nodes: NodeMetrics::default(),
+            availability: AvailabilityMetrics::default(),
         };
         metrics.register(version);
         metrics
@@ -293,6 +298,7 @@ impl Metrics {
             self.readiness.clone(),
         );
         self.nodes.register(&mut registry);
+        self.availability.register(&mut registry);
         let build: Family<OfBuild, Gauge> = Family::default();
         build.get_or_create(&OfBuild { version: version.to_owned() }).set(1);
         registry.register("tier0_build_info", "The build", build);

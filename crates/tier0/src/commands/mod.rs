@@ -2,6 +2,7 @@
 
 mod authority;
 mod automatic;
+mod availability;
 mod check;
 mod config;
 mod explain;
@@ -24,6 +25,7 @@ use crate::cli::{Cli, Command};
 pub async fn run(cli: Cli) -> anyhow::Result<ExitCode> {
     match cli.command {
         Command::Status(args) => status::run(&args).await,
+        Command::Availability(args) => availability::run(&args).await,
         Command::Check(args) => check::run(&args).await,
         Command::Failover(args) => failover::run(args.region.as_str(), &args.how).await,
         Command::Failback(args) => failover::home(&args).await,

@@ -12,6 +12,8 @@ mod stack;
 
 mod api;
 mod automatic;
+mod availability;
+mod examples;
 mod failpoints;
 mod false_alarms;
 mod frozen;
