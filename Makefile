@@ -15,7 +15,7 @@ SKIPPED = $(abspath $(TARGET))/skipped
 TEST = TIER0_SKIPPED=$(SKIPPED) $(CARGO) test --locked
 SAY_SKIPPED = if [ -s $(SKIPPED) ]; then echo "$$(wc -l < $(SKIPPED)) SKIPPED:"; cat $(SKIPPED); fi
 
-.PHONY: help setup setup-tests build demo demo-specification test test-long mutants bench lint clean-lab
+.PHONY: help setup setup-tests build demo demo-specification test test-long mutants bench soak lint clean-lab
 
 help: ## List these commands
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-20s %s\n", $$1, $$2 }' Makefile
@@ -53,6 +53,12 @@ mutants: setup ## Take out each safety guard in turn: the simulator must notice
 
 bench: build ## Measure switches under load, failovers and outages; BENCH=--quick or --large
 	@$(TIER0) lab bench $(BENCH)
+
+# Interrupt it at any time: the same command goes on. SOAK="--seed 7 --from-round 3" plays rounds again.
+# The links are cut only where root can make network namespaces.
+soak: build ## Draw faults on a real lab until its writer has moved N times in all; N=3000
+	@$(TIER0) lab soak --moves $(or $(N),3000) $(if $(filter 0,$(shell id -u)),--netns) \
+		--results bench/results/soak.jsonl $(SOAK)
 
 lint: setup ## Formatting and clippy
 	@$(CARGO) fmt --all --check

@@ -25,7 +25,9 @@ use crate::plan::Size;
 use crate::prober::watch::{self, ProbeArgs};
 use crate::processes;
 use crate::progress::Progress;
+use crate::scenario::{self, ScenarioArgs};
 use crate::signals::Interruption;
+use crate::soak::{self, SoakArgs};
 use crate::state::{LabState, directory_of, removal};
 use crate::status;
 use crate::traffic::{self, Until};
@@ -56,6 +58,10 @@ pub enum LabCommand {
     Fault(FaultArgs),
     /// Measure switches under load, and failovers from a killed region.
     Bench(BenchArgs),
+    /// Play a story of a file on a lab of its own: traffic, faults, and what must be so in the end.
+    Scenario(ScenarioArgs),
+    /// Break drawn things for a given time under traffic, and read every write back.
+    Soak(SoakArgs),
 }
 
 /// Which lab is meant.
@@ -270,6 +276,8 @@ pub async fn run(command: LabCommand) -> Result<ExitCode> {
         LabCommand::Link(arguments) => link::run(&arguments.which.state()?, &arguments),
         LabCommand::Demo(arguments) => run_demo(arguments).await,
         LabCommand::Bench(arguments) => bench::run(arguments).await,
+        LabCommand::Scenario(arguments) => scenario::run(&arguments).await,
+        LabCommand::Soak(arguments) => soak::run(&arguments).await,
     }
 }
 

@@ -4,7 +4,7 @@
 mod clients;
 pub mod figures;
 mod large;
-mod machine;
+pub mod machine;
 mod measure;
 pub mod outage;
 pub mod results;

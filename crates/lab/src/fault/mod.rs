@@ -173,7 +173,7 @@ fn with_processes(site: End) -> Result<&'static str> {
 }
 
 /// The lanes of a target, in both directions, with the end that is meant.
-fn lanes(target: &Target) -> Result<(End, Vec<(End, End)>)> {
+pub fn lanes(target: &Target) -> Result<(End, Vec<(End, End)>)> {
     match target {
         Target::Site(site) => Ok((*site, link::between(*site, None)?)),
         Target::Link(one, other) => Ok((*one, link::between(*one, Some(*other))?)),
