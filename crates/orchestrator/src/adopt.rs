@@ -3,7 +3,8 @@
 //!
 //! The agents are what is left: each knows the newest record it heard of. The new record goes on
 //! from there, in the same lineage, one revision above everything that was heard, so that nothing
-//! given before is obeyed after. Takeover sets begin empty: who may be promoted is proven anew.
+//! given before is obeyed after. Takeover sets begin empty: who may be promoted is proven anew. What the
+//! old store says of data that is held after an accepted loss is kept, where it can still be read.
 //!
 //! It is done by a person, with the orchestrator stopped: the store allows one process.
 
@@ -15,8 +16,8 @@ use tier0_config::Stack;
 use tier0_core::observe::{AgentReport, NodeView, PostgresRole, ProcessState};
 use tier0_core::orchestrator::{adopted_record, first_record};
 use tier0_core::record::{Automatic, Record};
-use tier0_core::words::{Heard, Region, Site};
-use tier0_store::{Embedded, Swapped, set_aside};
+use tier0_core::words::{Heard, NodeId, Region, Site};
+use tier0_store::{Embedded, Swapped, last_record, set_aside};
 use tier0_wire::read_token;
 
 use crate::agents::Agents;
@@ -31,6 +32,8 @@ pub struct Adoption {
     pub primaries: Vec<Region>,
     /// The record that is put in place.
     pub record: Record,
+    /// Why it is not known which data directories the old record left alone.
+    pub held_unknown: Option<String>,
     directory: PathBuf,
 }
 
@@ -83,9 +86,17 @@ pub async fn plan_adoption(
             names[0]
         );
     }
-    let record = adopted(&stack, writer, &newest);
+    let mut record = adopted(&stack, writer, &newest);
     let directory = settings.state_directory.clone();
-    Ok(Adoption { heard, primaries, record, directory })
+    let held_unknown = match last_record(&directory) {
+        Ok(Some(old)) => {
+            record.held = still_held(old.held, &record);
+            None
+        }
+        Ok(None) => Some("there is no old store".to_owned()),
+        Err(error) => Some(error.to_string()),
+    };
+    Ok(Adoption { heard, primaries, record, held_unknown, directory })
 }
 
 /// Put the record in place; what was in the store is set aside beneath it. Answers where.
@@ -99,6 +110,14 @@ pub fn adopt(adoption: &Adoption) -> anyhow::Result<PathBuf> {
         Swapped::Stored => Ok(aside),
         Swapped::Lost { .. } => bail!("another record was stored meanwhile"),
     }
+}
+
+/// What was held and is not the writer's now: it holds what no other copy has (P6).
+fn still_held(old: BTreeMap<NodeId, String>, record: &Record) -> BTreeMap<NodeId, String> {
+    let kept = |node: &NodeId| {
+        *node.region() != record.writer && record.datastores.contains_key(node.datastore())
+    };
+    old.into_iter().filter(|(node, _)| kept(node)).collect()
 }
 
 fn newest(heard: &BTreeMap<Region, Heard>) -> anyhow::Result<Heard> {

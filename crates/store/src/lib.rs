@@ -16,7 +16,7 @@ mod operation;
 mod version;
 
 pub use authority::{AuthorityStore, KEY_LIFE_MILLIS, StoredRecord, Swapped};
-pub use embedded::{Embedded, OpenError, set_aside};
+pub use embedded::{Embedded, OpenError, last_record, set_aside};
 pub use error::StoreError;
 pub use handle::StoreHandle;
 pub use journal::{JournalBatch, JournalEntry, JournalEvent, NewEntry};

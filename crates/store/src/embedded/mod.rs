@@ -17,11 +17,13 @@ mod file;
 mod history;
 mod journal;
 mod keys;
+mod last;
 mod marker;
 mod open;
 mod record;
 mod set_aside;
 
+pub use last::last_record;
 pub use open::OpenError;
 pub use set_aside::set_aside;
 

@@ -4,7 +4,9 @@ use std::fs;
 use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 
-use tier0_store::{AuthorityStore, Embedded, OpenError, StoreHandle, Swapped, set_aside};
+use tier0_store::{
+    AuthorityStore, Embedded, OpenError, StoreHandle, Swapped, last_record, set_aside,
+};
 
 use crate::sample::{after, first};
 
@@ -188,6 +190,28 @@ fn store_that_was_set_aside_can_be_begun_anew() {
     assert!(set_aside(directory.path(), "1").is_err(), "a label is used once");
     assert_eq!(Embedded::open(directory.path()).unwrap().load().unwrap(), None);
     assert_eq!(Embedded::open(&aside).unwrap().load().unwrap(), Some(after(&first())));
+}
+
+#[test]
+fn what_a_refused_store_held_last_can_be_read() {
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path();
+    assert_eq!(last_record(path).unwrap(), None);
+    let mut store = Embedded::open(path).unwrap();
+    assert_eq!(store.create(&first()).unwrap(), Swapped::Stored);
+    drop(store);
+    let old = fs::read(path.join("store.db")).unwrap();
+    let mut store = Embedded::open(path).unwrap();
+    assert_eq!(store.swap(&first().heard(), &after(&first())).unwrap(), Swapped::Stored);
+    assert!(matches!(last_record(path), Err(OpenError::InUse { .. })));
+    drop(store);
+    assert_eq!(last_record(path).unwrap(), Some(after(&first())));
+    fs::write(path.join("store.db"), &old).unwrap();
+    assert!(matches!(refusal(path), OpenError::Lost { .. }));
+    assert_eq!(last_record(path).unwrap(), Some(first()));
+    assert_eq!(fs::read(path.join("store.db")).unwrap(), old, "it stays as it was found");
+    fs::write(path.join("store.db"), &old[..old.len() / 2]).unwrap();
+    last_record(path).unwrap_err();
 }
 
 #[test]

@@ -17,6 +17,15 @@ pub async fn run(command: &AuthorityCommand) -> anyhow::Result<ExitCode> {
         "the record goes on at epoch {}, revision {}, writer {}, every takeover set empty",
         record.epoch, record.revision, record.writer
     );
+    for (node, why) in &record.held {
+        println!("{node} stays held: {why}");
+    }
+    if let Some(why) = &plan.held_unknown {
+        println!(
+            "which data directories were held after an accepted loss is not known ({why}): if one \
+             was, copy it away before the orchestrator is started"
+        );
+    }
     if !args.yes {
         println!("nothing was done: repeat it with --yes");
         return Ok(ExitCode::SUCCESS);

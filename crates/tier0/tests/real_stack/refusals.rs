@@ -3,6 +3,7 @@
 
 use rustix::process::Signal;
 use serde_json::{Value, json};
+use tier0_lab::account::Account;
 use tier0_lab::processes;
 
 use crate::stack::{
@@ -165,6 +166,24 @@ async fn loss_is_accepted_only_with_right_reason_and_word_that_the_old_side_is_d
     let data = |name: &str| stack.directory.join("region1/main").join(name);
     assert!(data("data/PG_VERSION").is_file());
     assert!(stack.process("main.region1").is_none(), "the old side was started");
+    // Also by an orchestrator whose record was begun anew.
+    stack.kill("orchestrator.witness");
+    let told = adopt(&stack, "region1", &[]).unwrap_err();
+    assert!(told.contains("PostgreSQL runs as primary in region2"), "{told}");
+    let told = adopt(&stack, "region2", &[]).unwrap();
+    assert!(told.contains("main.region1 stays held: loss was accepted"), "{told}");
+    assert!(told.contains("nothing was done"), "{told}");
+    let told = adopt(&stack, "region2", &["--yes"]).unwrap();
+    assert!(told.contains("the old store is in"), "{told}");
+    stack.start_again("orchestrator.witness");
+    let api = stack.api();
+    until(RECOVERY, async || {
+        let status = api.status().await?.to_string();
+        if status.contains("P18") { Ok(()) } else { Err(status) }
+    })
+    .await
+    .unwrap();
+    assert!(stack.process("main.region1").is_none(), "the old side was started");
     api.post("/rebuild/main.region1", Ask::default()).await.succeeds();
     api.protected(RECOVERY).await.unwrap();
     let kept: Vec<String> = std::fs::read_dir(stack.directory.join("region1/main"))
@@ -173,4 +192,18 @@ async fn loss_is_accepted_only_with_right_reason_and_word_that_the_old_side_is_d
         .filter(|name| name.starts_with("data.") && data(name).join("PG_VERSION").is_file())
         .collect();
     assert_eq!(kept.len(), 1, "the old side's data is kept beside the new: {kept:?}");
+}
+
+/// `tier0 authority adopt`, as the store's own user.
+fn adopt(stack: &Stack, writer: &str, more: &[&str]) -> Result<String, String> {
+    let account = Account::unprivileged().unwrap();
+    let output = account
+        .command(env!("CARGO_BIN_EXE_tier0"), &stack.directory)
+        .args(["authority", "adopt", "--site", "witness", "--writer", writer, "--config"])
+        .arg(&stack.state().stack_file)
+        .args(more)
+        .output()
+        .unwrap();
+    let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
+    if output.status.success() { Ok(text(&output.stdout)) } else { Err(text(&output.stderr)) }
 }
