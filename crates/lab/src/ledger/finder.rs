@@ -19,7 +19,9 @@ const PAUSE: Duration = Duration::from_millis(3);
 /// Before a server that let nobody in is connected to again: each try takes a process there, and
 /// one that is just being stopped needs its time for that.
 const PAUSE_AFTER_FAILURE: Duration = Duration::from_millis(20);
-const ATTEMPT: Duration = Duration::from_millis(250);
+/// How long one server is waited for. Each is asked on its own, so that it delays nobody; less, and
+/// on a busy machine no attempt would ever come to its end.
+const ATTEMPT: Duration = Duration::from_secs(1);
 
 /// A writer, as found by the n-th search.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

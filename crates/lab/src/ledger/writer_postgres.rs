@@ -19,7 +19,8 @@ pub const CREATE_TABLE: &str = "CREATE TABLE IF NOT EXISTS ledger_entry (
 )";
 /// One row.
 pub const INSERT: &str = "INSERT INTO ledger_entry (writer, sequence) VALUES ($1, $2)";
-const CONNECT: Duration = Duration::from_millis(300);
+/// A server that has just been found takes writes, but may be busy with all who come at once.
+const CONNECT: Duration = Duration::from_secs(1);
 
 /// See the module.
 pub struct PostgresStore {
