@@ -4,14 +4,14 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use anyhow::{Context, anyhow};
-use tier0_config::{DatastoreSettings, NodeSettings, RouteKind, RouteSettings, Stack};
+use tier0_config::{DatastoreSettings, NodeSettings, RouteSettings, Stack};
 use tier0_core::observe::NodeView;
 use tier0_core::order::{Order, Outcome};
 use tier0_core::record::DatastoreKind;
 use tier0_core::words::{Epoch, NodeId, Region};
 use tier0_postgres::{ClientNetwork, PostgresNode, PostgresNodeSettings};
 use tier0_redis::{ProbeDeadlines, RedisNode, RedisNodeSettings};
-use tier0_route::{PgBouncer, PgBouncerSettings};
+use tier0_route::{Client, Route};
 
 /// The adapter of one node.
 pub enum Adapter {
@@ -20,7 +20,7 @@ pub enum Adapter {
     /// Redis.
     Redis(Box<RedisNode>),
     /// A route.
-    Route(Box<PgBouncer>),
+    Route(Route),
 }
 
 impl Adapter {
@@ -76,24 +76,24 @@ impl Adapter {
         let datastore = stack
             .datastore(&route.datastore)
             .ok_or_else(|| anyhow!("route {id}: there is no datastore {}", route.datastore))?;
-        let postgres = datastore
-            .postgres
-            .as_ref()
-            .ok_or_else(|| anyhow!("route {id}: datastore {} is not PostgreSQL", datastore.name))?;
-        let nodes = datastore.nodes.iter();
-        let settings = PgBouncerSettings {
-            route: route.clone(),
-            nodes: nodes.map(|node| (node.region.clone(), node.address)).collect(),
-            database: postgres.database.clone(),
-            user: postgres.application_user.clone(),
-            password: postgres
-                .application_password_file
-                .read()
-                .context("read the application's password")?,
+        let client = match (&datastore.postgres, &datastore.redis) {
+            (Some(postgres), _) => Client::Postgres {
+                database: postgres.database.clone(),
+                user: postgres.application_user.clone(),
+                password: postgres
+                    .application_password_file
+                    .read()
+                    .context("read the application's password")?,
+            },
+            (None, Some(redis)) => Client::Redis {
+                password: redis.password_file.read().context("read the Redis password")?,
+            },
+            (None, None) => return Err(anyhow!("datastore {} lacks its settings", datastore.name)),
         };
-        match route.kind {
-            RouteKind::Pgbouncer => Ok(Adapter::Route(Box::new(PgBouncer::new(settings)))),
-        }
+        let nodes = datastore.nodes.iter();
+        let nodes = nodes.map(|node| (node.region.clone(), node.address)).collect();
+        let settings = tier0_route::RouteSettings { route: route.clone(), nodes, client };
+        Ok(Adapter::Route(Route::new(settings)))
     }
 
     /// Look at the server once.
@@ -177,6 +177,19 @@ impl Adapter {
             }
         }
     }
+
+    /// Whether it is a route that passes answers on by a lease.
+    pub fn is_leased(&self) -> bool {
+        matches!(self, Adapter::Route(route) if route.is_leased())
+    }
+
+    /// A route may pass answers on for so long from now.
+    pub async fn lease(&self, lasting: Duration) {
+        if let Adapter::Route(route) = self {
+            route.lease(lasting).await;
+        }
+    }
+
     /// What is kept up while a route stands: it points at the writer that was named.
     pub async fn keep_pointed(&self, writer: &Region, epoch: Epoch) {
         match self {

@@ -159,6 +159,14 @@ impl Desk {
         lock(&self.lease).standing(&self.region, heard.as_ref(), boot::now())
     }
 
+    /// For how long from now answers of this region's servers may be passed on, if they may.
+    pub fn passes_for(&self) -> Option<Duration> {
+        let heard = self.heard();
+        let now = boot::now();
+        let until = lock(&self.lease).passes_until(&self.region, heard.as_ref(), now)?;
+        Some(until.0.saturating_sub(now.0))
+    }
+
     /// The newest record heard of.
     pub fn heard(&self) -> Option<Heard> {
         self.kept.borrow().heard.clone()

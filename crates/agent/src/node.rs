@@ -21,6 +21,9 @@ use crate::adapter::Adapter;
 /// How often a server is looked at when nothing is going on.
 const LOOK_EVERY: Duration = Duration::from_millis(100);
 
+/// How often a route is told of the lease.
+const LEASE_EVERY: Duration = Duration::from_millis(50);
+
 /// How often a writer's extra duties are done.
 const WRITER_EVERY: Duration = Duration::from_secs(1);
 
@@ -158,6 +161,19 @@ impl Node {
             if let Some((writer, epoch)) = named().filter(|_| idle) {
                 self.adapter.keep_pointed(&writer, epoch).await;
             }
+        }
+    }
+
+    /// Keep a route told for how long it may pass answers on, until cancelled.
+    pub async fn keep_leased(&self, left: impl Fn() -> Option<Duration> + Send) {
+        if !self.adapter.is_leased() {
+            return;
+        }
+        loop {
+            if let Some(left) = left() {
+                self.adapter.lease(left).await;
+            }
+            tokio::time::sleep(LEASE_EVERY).await;
         }
     }
 

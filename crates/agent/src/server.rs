@@ -65,6 +65,8 @@ pub async fn run(
         tokio::spawn(async move { kept.keep_as_writer(|| keeping.is_writer()).await });
         let (pointed, naming) = (Arc::clone(node), Arc::clone(&desk));
         tokio::spawn(async move { pointed.keep_pointed(|| naming.named_writer()).await });
+        let (leased, saying) = (Arc::clone(node), Arc::clone(&desk));
+        tokio::spawn(async move { leased.keep_leased(|| saying.passes_for()).await });
     }
     let token = Arc::new(token);
     let others: Vec<_> = stack

@@ -7,7 +7,7 @@ use std::path::Path;
 use tier0_core::record::DatastoreKind;
 use tier0_core::words::Region;
 
-use crate::settings::{DatastoreSettings, Stack};
+use crate::settings::{DatastoreSettings, RouteKind, RouteReads, Stack};
 
 /// A relation that does not hold.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -248,6 +248,12 @@ fn routes(stack: &Stack, found: &mut Vec<Broken>) {
                 .with([at("region"), format!("route[{other}].region")]),
             );
         }
+        if route.reads == RouteReads::Strict && route.kind != RouteKind::Proxy {
+            found.push(Broken::between(
+                [at("reads"), at("kind")],
+                format!("route {id}: only a route of kind proxy can check a lease (strict reads)"),
+            ));
+        }
         let same = |datastore: &DatastoreSettings| datastore.name == route.name;
         if let Some(other) = stack.datastores.iter().position(same) {
             found.push(Broken::between(
@@ -260,6 +266,7 @@ fn routes(stack: &Stack, found: &mut Vec<Broken>) {
         let served = |datastore: &DatastoreSettings| datastore.name == route.datastore;
         if let Some(of) = stack.datastores.iter().position(served)
             && let Some(postgres) = &stack.datastores[of].postgres
+            && route.kind == RouteKind::Pgbouncer
             && !plain(&postgres.database)
         {
             found.push(Broken::between(
@@ -272,14 +279,20 @@ fn routes(stack: &Stack, found: &mut Vec<Broken>) {
             ));
         }
         let serves = stack.datastore(&route.datastore).map(|datastore| datastore.kind);
-        if serves != Some(DatastoreKind::Postgres) {
+        let (fits, wanted) = match route.kind {
+            RouteKind::Pgbouncer => {
+                (serves == Some(DatastoreKind::Postgres), " of kind PostgreSQL")
+            }
+            RouteKind::Proxy => (serves.is_some(), ""),
+        };
+        if !fits {
             let looked_at = (0..stack.datastores.len())
                 .flat_map(|at| ["name", "kind"].map(|key| format!("datastore[{at}].{key}")));
             let name = &route.datastore;
             found.push(
                 Broken::between(
                     [at("datastore")],
-                    format!("route {id}: there is no datastore {name} of kind PostgreSQL"),
+                    format!("route {id}: there is no datastore {name}{wanted}"),
                 )
                 .with(looked_at)
                 .with(["datastore".to_owned()]),

@@ -454,9 +454,8 @@ settings! {
 }
 
 settings! {
-    /// One route: a PgBouncer beside the clients of one region. Its `pgbouncer.ini` is its
-    /// operator's; the line of the datastore's database is in a file of its own, which the agent
-    /// writes.
+    /// One route beside the clients of one region: a PgBouncer, whose `pgbouncer.ini` is its
+    /// operator's, or tier0's own router.
     pub struct RouteSettings {
         /// Its name; the routes of two regions may have one name.
         pub name: DatastoreName => About::Setting(
@@ -472,13 +471,16 @@ settings! {
         ),
         /// Its kind.
         pub kind: RouteKind => About::Setting(
-            setting(Kind::Choice(&["pgbouncer"]), &[r#""pgbouncer""#]).read_by(AGENTS)
+            setting(Kind::Choice(&["pgbouncer", "proxy"]), &[r#""pgbouncer""#]).read_by(AGENTS)
         ),
         /// The datastore whose clients it serves.
         pub datastore: DatastoreName => About::Setting(
             setting(Kind::Name("datastore"), &[r#""main""#])
                 .read_by(AGENTS_AND_ORCHESTRATORS)
-                .agrees(&["a datastore of kind `postgres`, whose database has a plain name"])
+                .agrees(&[
+                    "a datastore; for `pgbouncer` one of kind `postgres`, whose database has a plain \
+                     name",
+                ])
         ),
         /// Where clients connect.
         pub address: SocketAddr => About::Setting(
@@ -486,21 +488,34 @@ settings! {
                 .read_by(AGENTS)
                 .agrees(&["no other server of the stack has this address"])
         ),
-        /// The directory of its Unix socket, through which the agent uses its admin console.
+        /// The directory of its Unix socket, by which the agent tells it what to do.
         pub socket_directory: PathBuf => About::Setting(
             setting(Kind::Path, &[r#""/var/run/postgresql""#]).read_by(AGENTS)
         ),
-        /// The admin console's user. `pgbouncer` needs no password where the agent runs as the same
-        /// user as PgBouncer; another must be in `admin_users` and needs none by `auth_type`.
+        /// The user of PgBouncer's admin console. `pgbouncer` needs no password where the agent runs
+        /// as the same user as PgBouncer; another must be in `admin_users` and needs none by
+        /// `auth_type`.
         #[serde(default = "pgbouncer")]
         pub admin_user: String => About::Setting(
             setting(Kind::Text, &[r#""pgbouncer""#])
                 .or(Fallback::Value(r#""pgbouncer""#))
                 .read_by(AGENTS)
         ),
-        /// The file with the line of the datastore's database, which `pgbouncer.ini` includes below
-        /// `[databases]`. The agent writes it, in a directory in which it may.
-        pub databases_file: PathBuf => About::Setting(
+        /// What sessions through it may read where nobody says any more that its region is the writer
+        /// (the agent's lease is over). `strict`: nothing, no byte passes, also where the agent is
+        /// dead; but then an agent that is away for longer than `lease_ms` holds up clients of a healthy
+        /// writer in its region. `bounded`: until the agent holds the server.
+        #[serde(default)]
+        pub reads: RouteReads => About::Setting(
+            setting(Kind::Choice(&["bounded", "strict"]), &[r#""bounded""#])
+                .or(Fallback::Value(r#""bounded""#))
+                .read_by(AGENTS)
+                .agrees(&["`strict` only where `kind` is `proxy`"])
+        ),
+        /// The file that says where it points. With PgBouncer the agent writes it: the line of the
+        /// datastore's database, which `pgbouncer.ini` includes below `[databases]`. The router
+        /// writes its own.
+        pub pointer_file: PathBuf => About::Setting(
             setting(Kind::Path, &[r#""/etc/pgbouncer/tier0.databases.ini""#]).read_by(AGENTS)
         ),
     }
@@ -512,6 +527,19 @@ settings! {
 pub enum RouteKind {
     /// PgBouncer, with transaction pooling.
     Pgbouncer,
+    /// `tier0 router`: plain TCP, to a datastore of any kind.
+    Proxy,
+}
+
+/// What sessions through a route may read when the lease is over.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum RouteReads {
+    /// What the server answers until it is held.
+    #[default]
+    Bounded,
+    /// Nothing.
+    Strict,
 }
 
 settings! {

@@ -156,6 +156,22 @@ impl Lease {
             Standing::Over
         }
     }
+
+    /// Until when what passes answers on for this region's servers may do so, which is never later
+    /// than this agent would hold them; `None` where it may not, by this agent's word.
+    ///
+    /// Where nobody can be promoted no lease is needed, but what passes answers on does not hear at
+    /// once that a standby joins: it is told so for a time that no join and move fit into.
+    pub fn passes_until(&self, region: &Region, heard: Option<&Heard>, now: Boot) -> Option<Boot> {
+        match self.standing(region, heard, now) {
+            Standing::Holds | Standing::Ending => {
+                let alone = self.newest(heard).is_some_and(|told| told.alone);
+                let shortly = Boot(now.0 + self.length / 4);
+                Some(if alone { self.until.max(shortly) } else { self.until })
+            }
+            Standing::Over | Standing::Lost | Standing::Past => None,
+        }
+    }
 }
 
 /// Whether a command makes a node of a new writer's region serve.
@@ -354,6 +370,23 @@ mod tests {
         assert_eq!(lease.standing(&here(), None, at(60_000)), Standing::Past);
         lease.until = at(60_500);
         assert_eq!(lease.standing(&here(), None, at(60_000)), Standing::Lost);
+    }
+
+    #[test]
+    fn answers_are_passed_on_for_no_longer_than_the_servers_may_serve() {
+        let mut lease = Lease::new(SECOND, at(0));
+        let passes = |lease: &Lease, now: u64| lease.passes_until(&here(), None, at(now));
+        lease.told(Epoch::FIRST, &here(), here(), false);
+        lease.granted(at(5_000), SECOND, at(5_010));
+        for now in [5_100, 5_900] {
+            assert_eq!(passes(&lease, now), Some(at(6_000)));
+        }
+        assert_eq!(passes(&lease, 6_000), None);
+        lease.told(Epoch::FIRST, &here(), here(), true);
+        assert_eq!(passes(&lease, 5_100), Some(at(6_000)));
+        assert_eq!(passes(&lease, 60_000), Some(at(60_250)));
+        lease.told(Epoch::FIRST.next(), &here(), there(), true);
+        assert_eq!(passes(&lease, 5_100), None);
     }
 
     #[test]

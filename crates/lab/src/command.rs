@@ -21,7 +21,7 @@ use crate::ledger::{Targets, Through, TrafficPlan};
 use crate::load::{HttpPlan, Pace};
 use crate::network::link::{self, LinkArgs};
 use crate::network::{Network, namespaces};
-use crate::plan::Size;
+use crate::plan::{Routers, Size};
 use crate::prober::watch::{self, ProbeArgs};
 use crate::processes;
 use crate::progress::Progress;
@@ -124,6 +124,9 @@ pub struct UpArgs {
     /// has joined.
     #[arg(long)]
     pub max_protection: bool,
+    /// Also tier0's own routers, one for each datastore in each region.
+    #[arg(long)]
+    pub routers: bool,
     /// A network namespace for each site, and links between them that can be delayed and cut; needs
     /// root.
     #[arg(long)]
@@ -297,6 +300,7 @@ async fn run_up(arguments: UpArgs) -> Result<ExitCode> {
             true => ProtectionMode::MaxProtection,
             false => ProtectionMode::MaxAvailability,
         },
+        routers: if arguments.routers { Routers::Each } else { Routers::None },
     };
     if arguments.netns {
         plan.network = Network::Namespaces;

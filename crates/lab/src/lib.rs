@@ -25,6 +25,7 @@ pub mod preflight;
 pub mod prober;
 pub mod processes;
 pub mod progress;
+mod routers;
 mod scenario;
 pub mod secrets;
 mod sentinels;

@@ -18,6 +18,7 @@ use tier0_core::words::DatastoreName;
 use crate::placement::{Place, Placement};
 use crate::pools;
 use crate::preflight::{Preflight, SharedMemory};
+use crate::routers;
 use crate::secrets::SecretFiles;
 
 /// What a lab is made of.
@@ -33,6 +34,17 @@ pub struct Size {
     pub automatic: AutomaticMode,
     /// What commits of PostgreSQL do while no standby holds them.
     pub protection: ProtectionMode,
+    /// Whether there are routers.
+    pub routers: Routers,
+}
+
+/// Whether a lab has tier0's own routers, beside the PgBouncers.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Routers {
+    /// It has none.
+    None,
+    /// One in each region, with a port for each datastore.
+    Each,
 }
 
 /// The application's database.
@@ -79,10 +91,13 @@ pub fn stack(
             &sentinels,
         )?);
     }
-    let routes = match found.programs.pgbouncer {
+    let mut routes = match found.programs.pgbouncer {
         Some(_) => pools::routes(directory, &datastores, placement)?,
         None => Vec::new(),
     };
+    if size.routers == Routers::Each {
+        routes.extend(routers::routes(directory, &datastores, placement)?);
+    }
     let agents = Place::REGIONS
         .into_iter()
         .map(|place| {
@@ -326,6 +341,7 @@ mod tests {
             redis_mode: RedisMode::Vote,
             automatic: AutomaticMode::Armed,
             protection: ProtectionMode::MaxAvailability,
+            routers: Routers::None,
         };
         let stack = stack(Path::new("/lab"), size, &mut placement, &found).unwrap();
         assert_eq!(stack.problems(), Vec::<String>::new());
@@ -357,6 +373,7 @@ mod tests {
             redis_mode: RedisMode::Vote,
             automatic: AutomaticMode::Off,
             protection: ProtectionMode::MaxAvailability,
+            routers: Routers::Each,
         };
         let stack = stack(Path::new("/lab"), size, &mut placement, &found).unwrap();
         assert_eq!(stack.problems(), Vec::<String>::new());

@@ -6,7 +6,7 @@
 use std::path::PathBuf;
 
 use anyhow::{Context, Result};
-use tier0_config::{DatastoreSettings, RouteKind, RouteSettings, Stack};
+use tier0_config::{DatastoreSettings, RouteKind, RouteReads, RouteSettings, Stack};
 use tier0_core::words::Epoch;
 use tier0_route::{Pointed, pointer_text};
 
@@ -39,7 +39,8 @@ pub fn routes(
                 address: placement.choose(place, &format!("{name}.{}", place.name()), port)?,
                 socket_directory: own.clone(),
                 admin_user: "pgbouncer".to_owned(),
-                databases_file: own.join("databases.ini"),
+                reads: RouteReads::Bounded,
+                pointer_file: own.join("databases.ini"),
             });
         }
     }
@@ -48,7 +49,8 @@ pub fn routes(
 
 /// Start them all.
 pub fn start(stack: &Stack, launcher: &Launcher, programs: &Programs) -> Result<Vec<Started>> {
-    stack.routes.iter().map(|route| start_one(stack, launcher, programs, route)).collect()
+    let pools = stack.routes.iter().filter(|route| route.kind == RouteKind::Pgbouncer);
+    pools.map(|route| start_one(stack, launcher, programs, route)).collect()
 }
 
 /// Start one; also one that ran before, which still points where it did.
@@ -89,11 +91,11 @@ fn configure(stack: &Stack, launcher: &Launcher, route: &RouteSettings) -> Resul
     let directory = &route.socket_directory;
     let datastore = stack.datastore(&route.datastore).context("a route has a datastore")?;
     let postgres = datastore.postgres.as_ref().context("PostgreSQL settings")?;
-    if !route.databases_file.exists() {
+    if !route.pointer_file.exists() {
         let home = datastore.node(&Place::Region1.region()).context("no node at home")?;
         let pointed = Pointed { epoch: Epoch::FIRST, to: home.region.clone() };
         let text = pointer_text(&pointed, &postgres.database, home.address);
-        files::write_private(&route.databases_file, text.as_bytes(), account)?;
+        files::write_private(&route.pointer_file, text.as_bytes(), account)?;
     }
     let users = directory.join("users.txt");
     let quoted = |text: &str| format!("\"{}\"", text.replace('"', "\"\""));
@@ -123,7 +125,7 @@ fn configure(stack: &Stack, launcher: &Launcher, route: &RouteSettings) -> Resul
          ignore_startup_parameters = extra_float_digits\n\
          log_connections = 0\n\
          log_disconnections = 0\n",
-        route.databases_file.display(),
+        route.pointer_file.display(),
         route.address.ip(),
         route.address.port(),
         directory.display(),

@@ -39,8 +39,10 @@ pub enum Kind {
     Agent,
     /// The orchestrator.
     Orchestrator,
-    /// A route.
+    /// A PgBouncer.
     Route,
+    /// A region's router.
+    Router,
     /// The reference backend.
     Telemetry,
     /// The links between sites that are namespaces.

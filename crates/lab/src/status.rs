@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 
 use anyhow::Result;
 use serde::Serialize;
-use tier0_config::{DatastoreSettings, NodeSettings, Stack};
+use tier0_config::{DatastoreSettings, NodeSettings, RouteKind, Stack};
 use tier0_core::record::DatastoreKind;
 
 use crate::processes::{self, Class, Process};
@@ -103,6 +103,7 @@ fn kind_name(kind: Kind) -> &'static str {
         Kind::Agent => "agent",
         Kind::Orchestrator => "orchestrator",
         Kind::Route => "pgbouncer",
+        Kind::Router => "router",
         Kind::Telemetry => "telemetry-api",
         Kind::Links => "links",
     }
@@ -164,7 +165,11 @@ fn connections(stack: &Stack, state: &LabState) -> Result<Vec<Connection>> {
             all.push(Connection { name, url: direct });
             for route in stack.routes.iter().filter(|route| route.datastore == datastore.name) {
                 let url = url(&route.address.to_string());
-                all.push(Connection { name: format!("{} (PgBouncer)", route.id()), url });
+                let kind = match route.kind {
+                    RouteKind::Pgbouncer => "PgBouncer",
+                    RouteKind::Proxy => "router",
+                };
+                all.push(Connection { name: format!("{} ({kind})", route.id()), url });
             }
         } else if let Some(redis) = &datastore.redis {
             let password = redis.password_file.read()?;

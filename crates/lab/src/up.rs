@@ -8,8 +8,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use anyhow::{Context, Result, bail};
-use tier0_config::RedisMode;
-use tier0_config::Stack;
+use tier0_config::{RedisMode, RouteKind, RouteSettings, Stack};
 use tier0_core::observe::ProtectionMode;
 use tier0_core::record::{AutomaticMode, DatastoreKind};
 use tier0_core::words::{NodeId, Site};
@@ -22,7 +21,7 @@ use crate::files;
 use crate::launch::{Launcher, Program, User};
 use crate::network::{End, Network, control, namespaces};
 use crate::placement::{Place, Placement};
-use crate::plan::{self, Size};
+use crate::plan::{self, Routers, Size};
 use crate::pools;
 use crate::preflight;
 use crate::processes;
@@ -71,6 +70,7 @@ impl UpPlan {
                 redis_mode: RedisMode::Vote,
                 automatic: AutomaticMode::Off,
                 protection: ProtectionMode::MaxAvailability,
+                routers: Routers::None,
             },
             network: Network::Loopback,
             disks: Disks::Shared,
@@ -234,6 +234,8 @@ fn lay_out(plan: &UpPlan, account: &Account, stack: &Stack) -> Result<LabState> 
         }
     }
     let states = stack.agents.iter().map(|agent| &agent.state_directory);
+    let proxies = stack.routes.iter().filter(|route| route.kind == RouteKind::Proxy);
+    let states = states.chain(proxies.map(|route| &route.socket_directory));
     for path in states.chain(stack.orchestrators.iter().map(|one| &one.state_directory)) {
         files::create_directory(path, account)?;
     }
@@ -294,6 +296,16 @@ fn start_roles(stack: &Stack, launcher: &Launcher) -> Result<Vec<Started>> {
         let site = agent.region.as_str().parse()?;
         let role = Role { kind: Kind::Agent, site, directory: agent.state_directory.clone() };
         started.push(role.start(launcher, agent.listen, &[])?);
+    }
+    for agent in &stack.agents {
+        let own =
+            |route: &&RouteSettings| route.kind == RouteKind::Proxy && route.region == agent.region;
+        // One process has all of them; its address is that of the first.
+        let Some(first) = stack.routes.iter().find(own) else { continue };
+        let site = agent.region.as_str().parse()?;
+        let directory = first.socket_directory.clone();
+        let role = Role { kind: Kind::Router, site, directory };
+        started.push(role.start(launcher, first.address, &[])?);
     }
     for telemetry in &stack.telemetry {
         let site = telemetry.region.as_str().parse()?;
@@ -360,6 +372,7 @@ impl Role {
         let (command, flag) = match self.kind {
             Kind::Agent => ("agent", "--region"),
             Kind::Orchestrator => ("orchestrator", "--site"),
+            Kind::Router => ("router", "--region"),
             Kind::Telemetry => ("telemetry-api", "--region"),
             Kind::Sentinel | Kind::Route => bail!("{} is no role of the binary", self.site),
             Kind::Links => bail!("links that ended have left nothing: take the lab down"),
@@ -426,7 +439,7 @@ pub fn restart(state: &mut LabState, name: &str, environment: &[(String, String)
             let route = route.with_context(|| format!("the stack has no route {name}"))?;
             pools::start_one(&stack, &launcher, &programs()?, route)?
         }
-        Kind::Agent | Kind::Orchestrator | Kind::Telemetry | Kind::Links => {
+        Kind::Agent | Kind::Orchestrator | Kind::Router | Kind::Telemetry | Kind::Links => {
             let role =
                 Role { kind: old.kind, site: old.site.clone(), directory: old.directory.clone() };
             role.start(&launcher, old.address, environment)?

@@ -81,6 +81,7 @@ async fn redis_loses_what_the_replica_missed_except_what_was_waited_for() {
         name: "cache".to_owned(),
         servers: vec![master.address, replica.address],
         source: RedisSource::Roles,
+        routers: Vec::new(),
         password: None,
     };
     let targets = Targets { postgres: Vec::new(), redis: vec![target] };

@@ -45,6 +45,7 @@ pub fn body(
             Some(StepBody {
                 step: state.key.step.id().to_owned(),
                 datastore: state.key.datastore.as_ref().map(ToString::to_string),
+                route: state.key.route.as_ref().map(ToString::to_string),
                 begin_ms: since(begin),
                 end_ms: end.map(since),
                 outcome,

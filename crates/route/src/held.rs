@@ -19,8 +19,8 @@ pub(crate) struct Held {
 }
 
 /// The file beside the databases file.
-pub(crate) fn path(databases_file: &Path) -> PathBuf {
-    PathBuf::from(format!("{}.held", databases_file.display()))
+pub(crate) fn path(pointer_file: &Path) -> PathBuf {
+    PathBuf::from(format!("{}.held", pointer_file.display()))
 }
 
 /// Note a hold that is about to begin.

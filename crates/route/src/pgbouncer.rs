@@ -7,12 +7,10 @@
 //! RELOAD and RESUME; new ones go where the file points. Not here: session pooling, which PAUSE
 //! waits for as long as clients stay.
 
-use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
-use tier0_config::{RouteSettings, Secret};
 use tier0_core::observe::ProcessState;
 use tier0_core::order::{Fact, Order, Outcome};
 use tier0_core::route::{RouteOrder, RouteView};
@@ -22,7 +20,7 @@ use tokio_postgres::Config;
 use crate::console::{ConsoleError, Row, Session, word};
 use crate::held::{self, Held};
 use crate::pointer::{self, Pointed, pointer_text};
-use crate::{Attempt, failed, refused, unknown};
+use crate::{Attempt, Client, RouteSettings, failed, left, refused, unknown};
 
 /// How long a look may take.
 const LOOK: Duration = Duration::from_millis(500);
@@ -35,25 +33,10 @@ const AGAIN_AFTER: Duration = Duration::from_millis(500);
 /// How often a statement is tried again that does not come back through the route.
 const CONFIRM_EVERY: Duration = Duration::from_millis(5);
 
-/// What the adapter must know.
-#[derive(Debug, Clone)]
-pub struct PgBouncerSettings {
-    /// The route's own settings.
-    pub route: RouteSettings,
-    /// The datastore's node in each region.
-    pub nodes: BTreeMap<Region, SocketAddr>,
-    /// The application's database.
-    pub database: String,
-    /// The application's role, to see that a statement comes back.
-    pub user: String,
-    /// Its password.
-    pub password: Secret,
-}
-
 /// One PgBouncer.
 #[derive(Debug)]
 pub struct PgBouncer {
-    settings: PgBouncerSettings,
+    settings: RouteSettings,
     held: Mutex<Option<Held>>,
     turn: tokio::sync::Mutex<()>,
     looking: tokio::sync::Mutex<Option<Session>>,
@@ -70,7 +53,7 @@ struct State {
 
 impl PgBouncer {
     /// The adapter; touches nothing.
-    pub fn new(settings: PgBouncerSettings) -> Self {
+    pub fn new(settings: RouteSettings) -> Self {
         PgBouncer {
             settings,
             held: Mutex::new(None),
@@ -81,7 +64,7 @@ impl PgBouncer {
 
     /// Look at it once.
     pub async fn observe(&self) -> RouteView {
-        let pointed = pointer::read(&self.settings.route.databases_file);
+        let pointed = pointer::read(&self.settings.route.pointer_file);
         let (epoch, file_error) = match &pointed {
             Ok(pointed) => (pointed.as_ref().map(|pointed| pointed.epoch), None),
             Err(error) => (None, Some(self.of_file(error))),
@@ -178,7 +161,7 @@ impl PgBouncer {
     /// held for it.
     pub async fn keep_pointed(&self, writer: &Region, epoch: Epoch) {
         let _turn = self.turn.lock().await;
-        let right = match pointer::read(&self.settings.route.databases_file) {
+        let right = match pointer::read(&self.settings.route.pointer_file) {
             Ok(pointed) => pointed.is_some_and(|pointed| {
                 pointed.epoch > epoch || pointed.epoch == epoch && pointed.to == *writer
             }),
@@ -208,7 +191,7 @@ impl PgBouncer {
             *held = Some(Held { began, until: now + lasting });
         }
         let session = self.console(deadline).await?;
-        let pause = format!("PAUSE {}", word(&self.settings.database));
+        let pause = format!("PAUSE {}", word(self.database()));
         match session.rows(&pause, drain.max(LEAST_DRAIN).min(left(deadline))).await {
             // Late: transactions are open. It stays in force without this session.
             Ok(_) | Err(ConsoleError::Late(_)) => {}
@@ -229,7 +212,7 @@ impl PgBouncer {
     }
 
     async fn switch(&self, epoch: Epoch, to: &Region, deadline: Instant) -> Attempt<()> {
-        let file = &self.settings.route.databases_file;
+        let file = &self.settings.route.pointer_file;
         let pointed = pointer::read(file).map_err(|error| failed(self.of_file(&error)))?;
         let wanted = Pointed { epoch, to: to.clone() };
         if let Some(pointed) = &pointed
@@ -249,7 +232,7 @@ impl PgBouncer {
         let same = pointed.as_ref() == Some(&wanted);
         if !same {
             // First of all: a PgBouncer that is down points right when it comes back.
-            let text = pointer_text(&wanted, &self.settings.database, address);
+            let text = pointer_text(&wanted, self.database(), address);
             pointer::replace(file, &text).map_err(|error| failed(self.of_file(&error)))?;
         }
         let session = self.console(deadline).await?;
@@ -288,7 +271,7 @@ impl PgBouncer {
     /// Let clients go on, and say for how long they were held.
     async fn resume(&self, deadline: Instant) -> Attempt<Duration> {
         let session = self.console(deadline).await?;
-        let resume = format!("RESUME {}", word(&self.settings.database));
+        let resume = format!("RESUME {}", word(self.database()));
         match session.rows(&resume, left(deadline)).await {
             Ok(_) => {}
             // It says so where nothing was paused: what counts is what is.
@@ -307,27 +290,10 @@ impl PgBouncer {
 
     /// See a statement come back through the route from a server that takes writes.
     async fn confirm(&self, deadline: Instant) -> Attempt<()> {
-        let mut config = Config::new();
-        config
-            .host(self.settings.route.address.ip().to_string())
-            .port(self.settings.route.address.port())
-            .user(&self.settings.user)
-            .password(self.settings.password.expose())
-            .dbname(&self.settings.database);
+        let route = self.settings.route.address;
         loop {
-            let found = match Session::open(&config, left(deadline)).await {
-                Ok(session) => session.rows("SELECT pg_is_in_recovery()", left(deadline)).await,
-                Err(error) => Err(error),
-            };
-            let why = match found {
-                Ok(rows) => {
-                    let value = rows.first().and_then(|row| row.values().next());
-                    match value.map(String::as_str) {
-                        Some("f") => return Ok(()),
-                        Some(_) | None => "the server is a standby".to_owned(),
-                    }
-                }
-                Err(error) => error.to_string(),
+            let Some(why) = self.settings.client.refused(route, left(deadline)).await else {
+                return Ok(());
             };
             if left(deadline) <= CONFIRM_EVERY {
                 return Err(failed(format!("no statement came back through the route: {why}")));
@@ -365,7 +331,7 @@ impl PgBouncer {
 
     async fn look(&self, session: &Session, limit: Duration) -> Result<State, ConsoleError> {
         let own = |row: &&Row, column: &str| {
-            row.get(column).is_some_and(|name| *name == self.settings.database)
+            row.get(column).is_some_and(|name| *name == *self.database())
         };
         let databases = session.rows("SHOW DATABASES", limit).await?;
         let database = databases.iter().find(|row| own(row, "name"));
@@ -393,7 +359,7 @@ impl PgBouncer {
         Ok(servers
             .iter()
             .filter(|row| {
-                field(row, "database") == self.settings.database && field(row, "state") == "active"
+                field(row, "database") == *self.database() && field(row, "state") == "active"
             })
             .map(|row| {
                 let application = match field(row, "application_name") {
@@ -410,26 +376,30 @@ impl PgBouncer {
             .collect())
     }
 
+    /// The database whose line the file has.
+    fn database(&self) -> &str {
+        match &self.settings.client {
+            Client::Postgres { database, .. } => database,
+            // The configuration refuses a PgBouncer before Redis.
+            Client::Redis { .. } => "",
+        }
+    }
+
     fn region_at(&self, address: SocketAddr) -> Option<Region> {
         let mut nodes = self.settings.nodes.iter();
         nodes.find(|(_, node)| **node == address).map(|(region, _)| region.clone())
     }
 
     fn marker(&self) -> std::path::PathBuf {
-        held::path(&self.settings.route.databases_file)
+        held::path(&self.settings.route.pointer_file)
     }
 
     fn of_file(&self, error: &std::io::Error) -> String {
-        format!("{}: {error}", self.settings.route.databases_file.display())
+        format!("{}: {error}", self.settings.route.pointer_file.display())
     }
 
     fn lock_held(&self) -> std::sync::MutexGuard<'_, Option<Held>> {
         // A panic while holding it leaves a plain value behind, which stays usable.
         self.held.lock().unwrap_or_else(PoisonError::into_inner)
     }
-}
-
-/// What is left until then.
-fn left(deadline: Instant) -> Duration {
-    deadline.saturating_duration_since(Instant::now())
 }

@@ -1,5 +1,6 @@
-//! The file that says where PgBouncer's database is: one line that `pgbouncer.ini` includes, below
-//! a comment that says by which epoch. Replaced as a whole, so that a reload never reads half.
+//! The file that says where a route points. For PgBouncer: one line that `pgbouncer.ini` includes,
+//! below a comment that says by which epoch. For the router: the same comment, and an address.
+//! Replaced as a whole, so that nobody ever reads half.
 
 use std::fs::File;
 use std::io::{ErrorKind, Write};
@@ -11,6 +12,8 @@ use tier0_core::words::{Epoch, Region};
 
 /// How the comment begins.
 const MARK: &str = "; tier0 epoch ";
+/// How the line of a router's address begins.
+const ADDRESS: &str = "address ";
 
 /// Where the file points.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -35,8 +38,23 @@ pub fn pointer_text(pointed: &Pointed, database: &str, address: SocketAddr) -> S
     )
 }
 
+/// The text of a router's file.
+pub fn plain_text(pointed: &Pointed, address: SocketAddr) -> String {
+    format!("{MARK}{} region {}\n{ADDRESS}{address}\n", pointed.epoch, pointed.to)
+}
+
+/// Where a router's file points; `None` where there is none.
+pub fn read_with_address(path: &Path) -> std::io::Result<Option<(Pointed, SocketAddr)>> {
+    let Some(pointed) = read(path)? else { return Ok(None) };
+    let text = std::fs::read_to_string(path)?;
+    let address = text.lines().find_map(|line| line.strip_prefix(ADDRESS)?.parse().ok());
+    let damaged =
+        || std::io::Error::new(ErrorKind::InvalidData, "the line of its address is damaged");
+    address.map(|address| Some((pointed, address))).ok_or_else(damaged)
+}
+
 /// Where the file points; `None` where no agent has written it yet.
-pub(crate) fn read(path: &Path) -> std::io::Result<Option<Pointed>> {
+pub fn read(path: &Path) -> std::io::Result<Option<Pointed>> {
     let text = match std::fs::read_to_string(path) {
         Ok(text) => text,
         Err(error) if error.kind() == ErrorKind::NotFound => return Ok(None),
@@ -53,7 +71,7 @@ pub(crate) fn read(path: &Path) -> std::io::Result<Option<Pointed>> {
 }
 
 /// Put another text in its place, durably.
-pub(crate) fn replace(path: &Path, text: &str) -> std::io::Result<()> {
+pub fn replace(path: &Path, text: &str) -> std::io::Result<()> {
     let beside = PathBuf::from(format!("{}.new", path.display()));
     let mut options = File::options();
     // PgBouncer may run as another user; no secret is in it.
@@ -61,7 +79,12 @@ pub(crate) fn replace(path: &Path, text: &str) -> std::io::Result<()> {
     let mut file = options.open(&beside)?;
     file.write_all(text.as_bytes())?;
     file.sync_all()?;
-    std::fs::rename(&beside, path)
+    std::fs::rename(&beside, path)?;
+    match path.parent() {
+        // Without this a crash may bring the older one back.
+        Some(directory) => File::open(directory)?.sync_all(),
+        None => Ok(()),
+    }
 }
 
 #[cfg(test)]
@@ -83,6 +106,9 @@ mod tests {
         replace(&path, &text).unwrap();
         assert_eq!(read(&path).unwrap(), Some(pointed()));
         assert!(text.ends_with("\nshop = host=10.0.2.10 port=5432 dbname='shop'\n"), "{text}");
+        let address = "10.0.2.10:6379".parse().unwrap();
+        replace(&path, &plain_text(&pointed(), address)).unwrap();
+        assert_eq!(read_with_address(&path).unwrap(), Some((pointed(), address)));
     }
 
     #[test]

@@ -94,6 +94,8 @@ pub enum Command {
     Agent(AgentArgs),
     /// Run the orchestrator of a site
     Orchestrator(OrchestratorArgs),
+    /// Run the router of a region: its routes of kind proxy
+    Router(AgentArgs),
     /// Run the reference backend of a region
     TelemetryApi(AgentArgs),
     /// Check a stack file, or print what can stand in one

@@ -72,6 +72,9 @@ pub struct StepBody {
     /// Of which datastore.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub datastore: Option<String>,
+    /// On which of its routes.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub route: Option<String>,
     /// Milliseconds after acceptance at which it began.
     pub begin_ms: f64,
     /// Milliseconds after acceptance at which it ended; absent while it runs.

@@ -290,7 +290,7 @@ pub const TABLE: &[StepRow] = &[
     ),
     route(
         Step::ReleaseRoute,
-        &[Step::SwitchRoute, Step::Promote],
+        &[Step::SwitchRoute, Step::Promote, Step::PromoteRedis],
         Some(Column::Validation),
         "the route lets clients go on, and a statement comes back through it",
     ),

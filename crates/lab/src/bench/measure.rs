@@ -209,8 +209,8 @@ async fn written(traffic: &Traffic, section: Section) -> Result<()> {
         return traffic.wait_for_more(SETTLED, WRITES).await;
     }
     // Those that have no writers acknowledge nothing.
-    let mut paths = vec![WritePath::Postgres, WritePath::Routed, WritePath::Redis];
-    paths.retain(|path| traffic.acknowledged(*path) > 0);
+    let mut paths = WritePath::ALL.to_vec();
+    paths.retain(|path| *path != WritePath::RedisWait && traffic.acknowledged(*path) > 0);
     let goals: Vec<u64> = paths.iter().map(|path| traffic.acknowledged(*path) + SETTLED).collect();
     let deadline = Instant::now() + WRITES;
     while paths.iter().zip(&goals).any(|(path, goal)| traffic.acknowledged(*path) < *goal) {

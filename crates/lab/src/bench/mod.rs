@@ -30,8 +30,9 @@ pub use settings::{BenchArgs, Settings};
 
 use crate::account::Account;
 use crate::down::{self, Data};
+use crate::ledger::Through;
 use crate::network::{Network, namespaces};
-use crate::plan::Size;
+use crate::plan::{Routers, Size};
 use crate::progress::Progress;
 use crate::signals::Interruption;
 use crate::state::LabState;
@@ -51,7 +52,10 @@ pub async fn run(arguments: BenchArgs) -> Result<ExitCode> {
     }
     let progress = Progress::begin();
     let settings = Settings::of(&arguments);
-    let plan = UpPlan::usual(arguments.which.instance, arguments.which.directory.as_deref())?;
+    let mut plan = UpPlan::usual(arguments.which.instance, arguments.which.directory.as_deref())?;
+    if settings.through == Through::Router {
+        plan.size.routers = Routers::Each;
+    }
     if let Some(bytes) = settings.large_bytes {
         large::check_disk(&plan.directory, bytes)?;
     }

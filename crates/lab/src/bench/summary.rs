@@ -106,6 +106,9 @@ pub struct LedgerFigures {
     pub acknowledged: BTreeMap<WritePath, u64>,
     /// Those of them that are not there, by path.
     pub missing: BTreeMap<WritePath, u64>,
+    /// Attempts that clients saw fail, refused or without an answer, by path.
+    #[serde(default)]
+    pub errors: BTreeMap<WritePath, u64>,
     /// Writes without an answer.
     pub unknown: u64,
     /// Attempts that were refused, and made again.
@@ -140,6 +143,11 @@ impl LedgerFigures {
         LedgerFigures {
             acknowledged: summary.paths.iter().map(|path| (path.path, path.acknowledged)).collect(),
             missing: paths().map(|path| (path, count(report.missing(&[path]).len()))).collect(),
+            errors: summary
+                .paths
+                .iter()
+                .map(|path| (path.path, path.failed + path.unknown))
+                .collect(),
             unknown: summary.paths.iter().map(|path| path.unknown).sum(),
             failed: summary.paths.iter().map(|path| path.failed).sum(),
             duplicates: count(report.duplicates().len()),
@@ -155,19 +163,25 @@ impl LedgerFigures {
     /// Missing writes that were promised. A Redis that dies takes along what no replica had:
     /// without `WAIT` its acknowledgement is no promise then.
     pub fn broken_promises(&self, section: Section) -> u64 {
-        let promised = |path: &WritePath| section != Section::Killed || *path != WritePath::Redis;
+        let promised = |path: &WritePath| {
+            section != Section::Killed
+                || !matches!(path, WritePath::Redis | WritePath::RedisProxied)
+        };
         self.missing.iter().filter(|(path, _)| promised(path)).map(|(_, count)| count).sum()
     }
 
     /// In one line.
     pub fn text(&self) -> String {
-        let missing: Vec<String> =
-            self.missing.iter().map(|(path, count)| format!("{} {count}", path.name())).collect();
+        let listed = |counts: &BTreeMap<WritePath, u64>| {
+            let all = counts.iter().map(|(path, count)| format!("{} {count}", path.name()));
+            all.collect::<Vec<_>>().join(", ")
+        };
         format!(
-            "{} acknowledged, missing: {}; {} unknown, {} refused and tried again, {} twice, \
-             {} evicted",
+            "{} acknowledged, missing: {}; clients saw errors: {}; {} unknown, {} refused and tried \
+             again, {} twice, {} evicted",
             self.all_acknowledged(),
-            missing.join(", "),
+            listed(&self.missing),
+            listed(&self.errors),
             self.unknown,
             self.failed,
             self.duplicates,

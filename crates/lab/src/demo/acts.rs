@@ -43,7 +43,7 @@ pub async fn play(state: &LabState, progress: Progress) -> Result<ExitCode> {
         .find(|name| *name != home)
         .context("a stack has two regions")?;
     let mut plan = TrafficPlan::moderate(super::ledger_directory(state));
-    if targets.postgres.iter().any(|target| !target.routes.is_empty()) {
+    if targets.postgres.iter().any(|target| !target.pools.is_empty()) {
         plan.routed_writers = plan.postgres_writers;
     }
     let http_plan = HttpPlan::moderate(plan.directory.clone());

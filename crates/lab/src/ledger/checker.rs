@@ -34,11 +34,11 @@ pub async fn check(directory: &Path, targets: &Targets) -> Result<CheckReport> {
     let mut report = CheckReport::default();
     for ((path, datastore), ledgers) in groups {
         let check = match path {
-            WritePath::Postgres | WritePath::Routed => {
+            WritePath::Postgres | WritePath::Routed | WritePath::Proxied => {
                 check_postgres(targets.find_postgres(&datastore)?, path, &ledgers).await
             }
             WritePath::Http => check_http(targets.find_postgres(&datastore)?, &ledgers).await,
-            WritePath::Redis | WritePath::RedisWait => {
+            WritePath::Redis | WritePath::RedisWait | WritePath::RedisProxied => {
                 check_redis(targets.find_redis(&datastore)?, path, &ledgers).await
             }
         };

@@ -37,23 +37,29 @@ use serde::{Deserialize, Serialize};
 pub enum WritePath {
     /// A commit in PostgreSQL.
     Postgres,
-    /// A commit in PostgreSQL, through a route.
+    /// A commit in PostgreSQL, through a PgBouncer.
     Routed,
+    /// A commit in PostgreSQL, through a router.
+    Proxied,
     /// `SET` in Redis.
     Redis,
     /// `SET` in Redis, acknowledged only after `WAIT 1` counted a replica.
     RedisWait,
     /// A reading that the reference backend answered 201 for.
     Http,
+    /// `SET` in Redis, through a router.
+    RedisProxied,
 }
 
 impl WritePath {
     /// All of them.
-    pub const ALL: [WritePath; 5] = [
+    pub const ALL: [WritePath; 7] = [
         WritePath::Postgres,
         WritePath::Routed,
+        WritePath::Proxied,
         WritePath::Redis,
         WritePath::RedisWait,
+        WritePath::RedisProxied,
         WritePath::Http,
     ];
 
@@ -62,9 +68,11 @@ impl WritePath {
         match self {
             WritePath::Postgres => "PostgreSQL",
             WritePath::Routed => "via PgBouncer",
+            WritePath::Proxied => "via router",
             WritePath::Redis => "Redis",
             WritePath::RedisWait => "Redis + WAIT",
             WritePath::Http => "HTTP",
+            WritePath::RedisProxied => "Redis via router",
         }
     }
 
@@ -73,9 +81,11 @@ impl WritePath {
         match self {
             WritePath::Postgres => "pg",
             WritePath::Routed => "pool",
+            WritePath::Proxied => "proxy",
             WritePath::Redis => "redis",
             WritePath::RedisWait => "wait",
             WritePath::Http => "http",
+            WritePath::RedisProxied => "rproxy",
         }
     }
 }

@@ -4,7 +4,7 @@
 use std::net::SocketAddr;
 
 use anyhow::{Context, Result};
-use tier0_config::{Secret, Stack};
+use tier0_config::{RouteKind, Secret, Stack};
 
 /// Everything that traffic goes to.
 #[derive(Debug, Clone, Default)]
@@ -22,8 +22,10 @@ pub struct PostgresTarget {
     pub name: String,
     /// Where a server may be.
     pub hosts: Vec<SocketAddr>,
-    /// The routes to it.
-    pub routes: Vec<SocketAddr>,
+    /// The PgBouncers before it.
+    pub pools: Vec<SocketAddr>,
+    /// The routers' ports for it.
+    pub routers: Vec<SocketAddr>,
     /// The database.
     pub database: String,
     /// The role.
@@ -41,6 +43,8 @@ pub struct RedisTarget {
     pub servers: Vec<SocketAddr>,
     /// How the master is found.
     pub source: RedisSource,
+    /// The routers' ports for it.
+    pub routers: Vec<SocketAddr>,
     /// The password, if it has one.
     pub password: Option<Secret>,
 }
@@ -65,12 +69,17 @@ impl Targets {
         let mut targets = Targets::default();
         for datastore in &stack.datastores {
             let hosts: Vec<SocketAddr> = datastore.nodes.iter().map(|node| node.address).collect();
-            let routes = stack.routes.iter().filter(|route| route.datastore == datastore.name);
+            let routes = |kind: RouteKind| {
+                let routes = stack.routes.iter();
+                let own = routes.filter(|one| one.datastore == datastore.name && one.kind == kind);
+                own.map(|route| route.address).collect()
+            };
             if let Some(postgres) = &datastore.postgres {
                 targets.postgres.push(PostgresTarget {
                     name: datastore.name.to_string(),
                     hosts,
-                    routes: routes.map(|route| route.address).collect(),
+                    pools: routes(RouteKind::Pgbouncer),
+                    routers: routes(RouteKind::Proxy),
                     database: postgres.database.clone(),
                     user: postgres.application_user.clone(),
                     password: postgres.application_password_file.read()?,
@@ -83,6 +92,7 @@ impl Targets {
                         master_name: redis.master_name.clone(),
                         sentinels: redis.sentinels.iter().map(|one| one.address).collect(),
                     },
+                    routers: routes(RouteKind::Proxy),
                     password: Some(redis.password_file.read()?),
                 });
             }

@@ -21,7 +21,7 @@ use super::postgres::Session;
 use super::targets::{PostgresTarget, Targets};
 use super::writer::{self, Counters, Order, Schedule};
 use super::writer_postgres::{CREATE_TABLE, PostgresStore};
-use super::writer_redis::RedisStore;
+use super::writer_redis::{RedisStore, Way};
 use super::writer_routed::RoutedStore;
 
 /// How writers reach PostgreSQL.
@@ -33,6 +33,8 @@ pub enum Through {
     Hosts,
     /// Through the PgBouncers.
     Pgbouncer,
+    /// Through the routers, and so those that write to Redis without waiting for its replica.
+    Router,
 }
 
 /// What to write.
@@ -40,12 +42,16 @@ pub enum Through {
 pub struct TrafficPlan {
     /// Writers to PostgreSQL, spread over its datastores.
     pub postgres_writers: usize,
-    /// Writers to PostgreSQL through its routes, spread over its datastores and their routes.
+    /// Writers to PostgreSQL through PgBouncers, spread over its datastores and their PgBouncers.
     pub routed_writers: usize,
+    /// The same through routers.
+    pub proxied_writers: usize,
     /// Writers to Redis that count an answer as an acknowledgement.
     pub redis_writers: usize,
     /// Writers to Redis that count it only after `WAIT 1`.
     pub redis_wait_writers: usize,
+    /// Writers to Redis through routers, spread over its datastores and their routers.
+    pub redis_proxied_writers: usize,
     /// Writes per second that are due for each writer.
     pub rate: f64,
     /// How long one attempt may take before its outcome counts as unknown.
@@ -55,14 +61,20 @@ pub struct TrafficPlan {
 }
 
 impl TrafficPlan {
-    /// With this many writers to PostgreSQL.
+    /// With this many writers to PostgreSQL, and those to Redis that it has already, on this way.
     #[must_use]
     pub fn with_postgres(self, writers: usize, through: Through) -> TrafficPlan {
-        let (postgres_writers, routed_writers) = match through {
-            Through::Hosts => (writers, 0),
-            Through::Pgbouncer => (0, writers),
-        };
-        TrafficPlan { postgres_writers, routed_writers, ..self }
+        let none = TrafficPlan { postgres_writers: 0, ..self };
+        match through {
+            Through::Hosts => TrafficPlan { postgres_writers: writers, ..none },
+            Through::Pgbouncer => TrafficPlan { routed_writers: writers, ..none },
+            Through::Router => TrafficPlan {
+                proxied_writers: writers,
+                redis_proxied_writers: none.redis_writers,
+                redis_writers: 0,
+                ..none
+            },
+        }
     }
 
     /// The traffic of the demo, noted in `directory`.
@@ -70,8 +82,10 @@ impl TrafficPlan {
         TrafficPlan {
             postgres_writers: 8,
             routed_writers: 0,
+            proxied_writers: 0,
             redis_writers: 4,
             redis_wait_writers: 4,
+            redis_proxied_writers: 0,
             rate: 40.0,
             deadline: Duration::from_millis(500),
             directory,
@@ -140,7 +154,7 @@ impl Traffic {
             writers: Vec::new(),
             _finders: Vec::new(),
         };
-        let postgres = if plan.postgres_writers + plan.routed_writers > 0 {
+        let postgres = if plan.postgres_writers + plan.routed_writers + plan.proxied_writers > 0 {
             start_postgres_finders(targets).await?
         } else {
             Vec::new()
@@ -148,7 +162,10 @@ impl Traffic {
         traffic.start = Instant::now();
         let run = run_name()?;
         traffic.start_postgres(plan, targets, &postgres, &orders, &run)?;
-        traffic.start_routed(plan, targets, &orders, &run)?;
+        for path in [WritePath::Routed, WritePath::Proxied] {
+            traffic.start_routed(path, plan, targets, &orders, &run)?;
+        }
+        traffic.start_redis_proxied(plan, targets, &orders, &run)?;
         let redis: Vec<Arc<Finder>> = targets
             .redis
             .iter()
@@ -188,23 +205,55 @@ impl Traffic {
 
     fn start_routed(
         &mut self,
+        path: WritePath,
         plan: &TrafficPlan,
         targets: &Targets,
         orders: &watch::Receiver<Order>,
         run: &str,
     ) -> Result<()> {
-        let routed: Vec<_> = targets.postgres.iter().filter(|it| !it.routes.is_empty()).collect();
-        if plan.routed_writers > 0 && routed.is_empty() {
-            bail!("the stack has no routes for {} writers", plan.routed_writers);
+        let proxied = path == WritePath::Proxied;
+        let count = if proxied { plan.proxied_writers } else { plan.routed_writers };
+        let routes =
+            |target: &PostgresTarget| if proxied { &target.routers } else { &target.pools }.clone();
+        let routed: Vec<_> = targets.postgres.iter().filter(|it| !routes(it).is_empty()).collect();
+        if count > 0 && routed.is_empty() {
+            bail!("the stack has no such routes for {count} writers {}", path.name());
         }
-        for number in 0..plan.routed_writers {
-            let path = WritePath::Routed;
+        for number in 0..count {
             let target = routed[number % routed.len()];
             let name = format!("{run}-{}-{number:02}", path.short());
             let file = LedgerFile::create(&plan.directory, &name, path, &target.name)?;
-            let store = RoutedStore::new(name, target.clone(), number / routed.len());
+            let at = number / routed.len();
+            let store = RoutedStore::new(name, target.clone(), routes(target), at);
             let counters = self.counters.entry(path).or_default().clone();
-            let schedule = self.schedule(plan, number, plan.routed_writers);
+            let schedule = self.schedule(plan, number, count);
+            let task = tokio::spawn(writer::run(store, schedule, file, counters, orders.clone()));
+            self.writers.push((path, task));
+        }
+        Ok(())
+    }
+
+    fn start_redis_proxied(
+        &mut self,
+        plan: &TrafficPlan,
+        targets: &Targets,
+        orders: &watch::Receiver<Order>,
+        run: &str,
+    ) -> Result<()> {
+        let (path, count) = (WritePath::RedisProxied, plan.redis_proxied_writers);
+        let routed: Vec<_> = targets.redis.iter().filter(|it| !it.routers.is_empty()).collect();
+        if count > 0 && routed.is_empty() {
+            bail!("the stack has no routers to Redis for {count} writers");
+        }
+        for number in 0..count {
+            let target = routed[number % routed.len()];
+            let name = format!("{run}-{}-{number:02}", path.short());
+            let file = LedgerFile::create(&plan.directory, &name, path, &target.name)?;
+            let at = number / routed.len();
+            let way = Way::Routes { addresses: target.routers.clone(), at };
+            let store = RedisStore::new(name, path, target.clone(), way, plan.deadline);
+            let counters = self.counters.entry(path).or_default().clone();
+            let schedule = self.schedule(plan, number, count);
             let task = tokio::spawn(writer::run(store, schedule, file, counters, orders.clone()));
             self.writers.push((path, task));
         }
@@ -223,13 +272,18 @@ impl Traffic {
         let count = match path {
             WritePath::Redis => plan.redis_writers,
             WritePath::RedisWait => plan.redis_wait_writers,
-            WritePath::Postgres | WritePath::Routed | WritePath::Http => 0,
+            WritePath::Postgres
+            | WritePath::Routed
+            | WritePath::Proxied
+            | WritePath::RedisProxied
+            | WritePath::Http => 0,
         };
         let spread = targets.redis.iter().zip(finders).cycle();
         for (number, (target, finder)) in spread.take(count).enumerate() {
             let name = format!("{run}-{}-{number:02}", path.short());
             let file = LedgerFile::create(&plan.directory, &name, path, &target.name)?;
-            let store = RedisStore::new(name, path, target.clone(), finder.clone(), plan.deadline);
+            let way = Way::Found { finder: finder.clone(), found: None };
+            let store = RedisStore::new(name, path, target.clone(), way, plan.deadline);
             let counters = self.counters.entry(path).or_default().clone();
             let schedule = self.schedule(plan, number, count);
             let task = tokio::spawn(writer::run(store, schedule, file, counters, orders.clone()));

@@ -1,5 +1,6 @@
 //! A writer's connection to Redis: one key per id, with or without waiting for a replica.
 
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -19,14 +20,36 @@ pub fn key(writer: &str, sequence: i64) -> String {
     format!("ledger:{writer}:{sequence}")
 }
 
+/// A client of a router that is held waits for its connection.
+const PATIENCE: Duration = Duration::from_secs(5);
+/// Before another router is tried.
+const PAUSE: Duration = Duration::from_millis(20);
+
+/// How a writer comes to the master.
+pub enum Way {
+    /// It is searched for.
+    Found {
+        /// By whom.
+        finder: Arc<Finder>,
+        /// What was found last.
+        found: Option<Found>,
+    },
+    /// Routers lead to it; one is kept to while it answers.
+    Routes {
+        /// Where they are.
+        addresses: Vec<SocketAddr>,
+        /// Which is the one now.
+        at: usize,
+    },
+}
+
 /// See the module.
 pub struct RedisStore {
     writer: String,
     path: WritePath,
     target: RedisTarget,
-    finder: Arc<Finder>,
+    way: Way,
     deadline: Duration,
-    found: Option<Found>,
     open: Option<MultiplexedConnection>,
 }
 
@@ -36,35 +59,55 @@ impl RedisStore {
         writer: String,
         path: WritePath,
         target: RedisTarget,
-        finder: Arc<Finder>,
+        way: Way,
         deadline: Duration,
     ) -> Self {
-        RedisStore { writer, path, target, finder, deadline, found: None, open: None }
+        RedisStore { writer, path, target, way, deadline, open: None }
     }
 
     async fn open(&mut self) -> Option<()> {
         if self.open.is_some() {
             return Some(());
         }
-        let search = self.found.map_or(0, |found| found.search);
-        let found = self.finder.after(search).await?;
-        self.found = Some(found);
         let password = self.target.password.as_ref();
-        self.open = Some(redis_client::connect(found.address, password, CONNECT).await.ok()?);
+        match &mut self.way {
+            Way::Found { finder, found } => {
+                let search = found.map_or(0, |found| found.search);
+                let newer = finder.after(search).await?;
+                *found = Some(newer);
+                let connected = redis_client::connect(newer.address, password, CONNECT).await;
+                self.open = Some(connected.ok()?);
+            }
+            Way::Routes { addresses, at } => {
+                let address = *addresses.get(*at % addresses.len().max(1))?;
+                match redis_client::connect(address, password, PATIENCE).await {
+                    Ok(connection) => self.open = Some(connection),
+                    Err(_) => {
+                        *at += 1;
+                        tokio::time::sleep(PAUSE).await;
+                        return None;
+                    }
+                }
+            }
+        }
         Some(())
     }
 
     /// Ask again who the master is, and keep the connection if it is still the same one.
     async fn ask_again(&mut self) {
-        let before = self.found;
-        let search = before.map_or(0, |found| found.search);
-        let found = self.finder.after(search).await;
-        if found.map(|found| found.address) != before.map(|found| found.address) {
+        let Way::Found { finder, found } = &mut self.way else {
+            // The router leads to the master; this session is one of the old one.
+            self.open = None;
+            return;
+        };
+        let before = *found;
+        let newer = finder.after(before.map_or(0, |found| found.search)).await;
+        if newer.map(|found| found.address) != before.map(|found| found.address) {
             self.open = None;
             // The new address is used at once: a search that nobody doubts is good.
-            self.found = None;
+            *found = None;
         } else {
-            self.found = found;
+            *found = newer;
         }
     }
 }

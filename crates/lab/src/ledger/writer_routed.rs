@@ -23,6 +23,7 @@ const PAUSE: Duration = Duration::from_millis(20);
 pub struct RoutedStore {
     writer: String,
     target: PostgresTarget,
+    routes: Vec<SocketAddr>,
     at: usize,
     open: Option<Session>,
 }
@@ -30,12 +31,17 @@ pub struct RoutedStore {
 impl RoutedStore {
     /// A writer that is not connected yet; writers with different numbers begin with different
     /// routes.
-    pub fn new(writer: String, target: PostgresTarget, number: usize) -> Self {
-        RoutedStore { writer, target, at: number, open: None }
+    pub fn new(
+        writer: String,
+        target: PostgresTarget,
+        routes: Vec<SocketAddr>,
+        number: usize,
+    ) -> Self {
+        RoutedStore { writer, target, routes, at: number, open: None }
     }
 
     fn route(&self) -> Option<SocketAddr> {
-        self.target.routes.get(self.at % self.target.routes.len().max(1)).copied()
+        self.routes.get(self.at % self.routes.len().max(1)).copied()
     }
 
     async fn open(&mut self) -> Option<()> {

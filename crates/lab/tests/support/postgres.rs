@@ -128,7 +128,8 @@ pub fn target(servers: &[&Server]) -> PostgresTarget {
     PostgresTarget {
         name: "main".to_owned(),
         hosts: servers.iter().map(|server| server.address).collect(),
-        routes: Vec::new(),
+        pools: Vec::new(),
+        routers: Vec::new(),
         database: "postgres".to_owned(),
         user: "tier0user".to_owned(),
         password: Secret::new("trust"),

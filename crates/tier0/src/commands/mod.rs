@@ -41,6 +41,7 @@ pub async fn run(cli: Cli) -> anyhow::Result<ExitCode> {
         Command::Lab(command) => tier0_lab::run(command).await,
         Command::Agent(args) => serve::agent(&args).await,
         Command::Orchestrator(args) => serve::orchestrator(&args).await,
+        Command::Router(args) => serve::router(&args).await,
         Command::TelemetryApi(args) => serve::telemetry_api(args).await,
         Command::Config(command) => config::run(&command),
         Command::Completion { shell } => generate::completion(shell),

@@ -23,6 +23,13 @@ pub async fn orchestrator(args: &OrchestratorArgs) -> anyhow::Result<ExitCode> {
     Ok(ExitCode::SUCCESS)
 }
 
+/// The router of a region.
+pub async fn router(args: &AgentArgs) -> anyhow::Result<ExitCode> {
+    log();
+    tier0_router::run(&args.config, &args.region, asked_to_end()).await?;
+    Ok(ExitCode::SUCCESS)
+}
+
 /// The reference backend of a region.
 pub async fn telemetry_api(args: AgentArgs) -> anyhow::Result<ExitCode> {
     log();

@@ -100,13 +100,13 @@ fn roles(case: &str, from: &str) -> Vec<String> {
     regions.iter().map(|region| format!("agent.{region}")).collect()
 }
 
-fn arm(stack: &Stack, case: &str) {
+pub fn arm(stack: &Stack, case: &str) {
     let account = Account::unprivileged().unwrap();
     files::write_private(&stack.failpoint_file(), format!("{case}\n").as_bytes(), &account)
         .unwrap();
 }
 
-fn is_armed(stack: &Stack) -> bool {
+pub fn is_armed(stack: &Stack) -> bool {
     std::fs::read_to_string(stack.failpoint_file()).is_ok_and(|text| !text.trim().is_empty())
 }
 

@@ -29,6 +29,7 @@ mod protection;
 mod reboot;
 mod refusals;
 mod repairs;
+mod routers;
 mod routes;
 mod settings;
 mod specification;

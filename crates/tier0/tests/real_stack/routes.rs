@@ -43,7 +43,7 @@ async fn ends_clean(traffic: Traffic, plan: &TrafficPlan, targets: &Targets) {
 }
 
 /// How the steps of this name ended in an answer.
-fn outcomes(answer: &Value, step: &str) -> Vec<String> {
+pub fn outcomes(answer: &Value, step: &str) -> Vec<String> {
     let steps = answer["timeline"].as_array().unwrap();
     let of = steps.iter().filter(|one| one["step"] == step);
     of.map(|one| one["outcome"].as_str().unwrap().to_owned()).collect()
@@ -136,4 +136,57 @@ async fn a_route_of_a_region_that_was_gone_points_at_the_new_writer_when_it_is_b
     .await
     .unwrap();
     ends_clean(traffic, &plan, &targets).await;
+}
+
+/// `clients.py` beside this: drivers that everybody uses, on their way without a route.
+fn foreign_clients(stack: &Stack) -> std::process::Child {
+    let settings = stack.state().stack().unwrap();
+    let look = stack.look();
+    let listed = |name: &str| {
+        let found = look.connections.iter().find(|one| one.name == name);
+        found.unwrap_or_else(|| panic!("lab status names no {name}")).url.clone()
+    };
+    let redis = settings.datastores.iter().find_map(|one| one.redis.as_ref()).unwrap();
+    // The system's own, for which the packages are.
+    let mut command = std::process::Command::new("/usr/bin/python3");
+    command
+        .arg(std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/clients/clients.py"))
+        .args([&listed("main"), redis.password_file.read().unwrap().expose(), &redis.master_name])
+        .args(redis.sentinels.iter().map(|one| one.address.to_string()))
+        .stdin(std::process::Stdio::piped())
+        .stdout(std::process::Stdio::piped());
+    command.spawn().unwrap()
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn psycopg2_by_a_list_of_hosts_and_redis_py_by_sentinel_find_the_new_writer() {
+    use std::io::{BufRead, BufReader, Read};
+    let stack = shared().await;
+    let api = stack.api();
+    let mut clients = foreign_clients(&stack);
+    let mut said = BufReader::new(clients.stdout.take().unwrap());
+    let mut line = String::new();
+    said.read_line(&mut line).unwrap();
+    assert_eq!(line, "writing\n", "scripts/setup tests installs python3-psycopg2, python3-redis");
+    for target in ["region2", "region1"] {
+        tokio::time::sleep(Duration::from_millis(500)).await;
+        api.failover(target).await.succeeds();
+        tokio::time::sleep(Duration::from_millis(500)).await;
+        api.protected(RECOVERY).await.unwrap();
+    }
+    tokio::time::sleep(Duration::from_secs(1)).await;
+    drop(clients.stdin.take());
+    let mut line = String::new();
+    said.read_to_string(&mut line).unwrap();
+    assert!(clients.wait().unwrap().success(), "{line}");
+    println!("psycopg2 and redis-py, there and back: {}", line.trim());
+    let found: Value = serde_json::from_str(&line).unwrap();
+    for kind in ["postgres", "redis"] {
+        let number = |name: &str| found[kind][name].as_u64().unwrap();
+        assert!(number("written") > 20, "{line}");
+        assert_eq!(found[kind]["missing"], 0, "{line}");
+        // Each switch ends what is open, once; what is tried again then has found the writer, or
+        // has to be tried for as long as there is none.
+        assert!(number("longest_ms") < 15_000, "{line}");
+    }
 }

@@ -1,4 +1,4 @@
-//! Two PostgreSQL servers, a PgBouncer and its adapter, in a directory of their own.
+//! Two PostgreSQL servers, a route of either kind and its adapter, in a directory of their own.
 
 use std::future::Future;
 use std::net::{SocketAddr, TcpListener};
@@ -9,11 +9,12 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use rustix::process::{Pid, Signal, kill_process};
-use tier0_config::{RouteKind, RouteSettings, Secret};
+use tier0_config::{RouteKind, RouteReads, Secret};
 use tier0_core::order::{Fact, Order, Outcome};
 use tier0_core::route::{RouteOrder, RouteView};
 use tier0_core::words::{Epoch, Region};
-use tier0_route::{PgBouncer, PgBouncerSettings, Pointed, pointer_text};
+use tier0_route::pointer::plain_text;
+use tier0_route::{Client as Served, Pointed, Route, RouteSettings, pointer_text};
 use tokio_postgres::{Client, NoTls, SimpleQueryMessage};
 
 /// How long anything may take on a busy machine.
@@ -66,7 +67,7 @@ fn binaries() -> PathBuf {
     std::env::var_os("TIER0_POSTGRES_BIN").map_or(packaged, PathBuf::from)
 }
 
-fn free_address() -> SocketAddr {
+pub fn free_address() -> SocketAddr {
     TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap()
 }
 
@@ -91,9 +92,10 @@ impl Drop for Running {
 }
 
 pub struct Rig {
-    pub adapter: Arc<PgBouncer>,
-    pub settings: PgBouncerSettings,
+    pub adapter: Arc<Route>,
+    pub settings: RouteSettings,
     pool: Option<Running>,
+    router: Option<tokio::task::JoinHandle<()>>,
     _servers: Vec<Running>,
     root: tempfile::TempDir,
 }
@@ -103,8 +105,13 @@ pub fn region(number: u8) -> Region {
 }
 
 impl Rig {
-    /// Everything runs, and the route points at the first region by epoch 1.
+    /// Everything runs, and a PgBouncer points at the first region by epoch 1.
     pub async fn new() -> Rig {
+        Rig::with(RouteKind::Pgbouncer).await
+    }
+
+    /// Everything runs, and a route of this kind points at the first region by epoch 1.
+    pub async fn with(kind: RouteKind) -> Rig {
         let root = tempfile::tempdir().unwrap();
         let first = root.path().join("region1");
         let made = Command::new(binaries().join("initdb"))
@@ -124,38 +131,53 @@ impl Rig {
             .map(|(data, address)| Running(postgres(data, address, root.path())))
             .collect();
         let nodes = [(region(1), addresses[0]), (region(2), addresses[1])].into();
-        let route = RouteSettings {
+        let route = tier0_config::RouteSettings {
             name: "pool".parse().unwrap(),
             region: region(1),
-            kind: RouteKind::Pgbouncer,
+            kind,
             datastore: "main".parse().unwrap(),
             address: free_address(),
             socket_directory: root.path().to_owned(),
             admin_user: "pgbouncer".to_owned(),
-            databases_file: root.path().join("databases.ini"),
+            reads: RouteReads::Bounded,
+            pointer_file: root.path().join("databases.ini"),
         };
         let pointed = Pointed { epoch: Epoch::FIRST, to: region(1) };
-        let text = pointer_text(&pointed, DATABASE, addresses[0]);
-        std::fs::write(&route.databases_file, text).unwrap();
-        let settings = PgBouncerSettings {
-            route,
-            nodes,
+        let text = match kind {
+            RouteKind::Pgbouncer => pointer_text(&pointed, DATABASE, addresses[0]),
+            RouteKind::Proxy => plain_text(&pointed, addresses[0]),
+        };
+        std::fs::write(&route.pointer_file, text).unwrap();
+        let client = Served::Postgres {
             database: DATABASE.to_owned(),
             user: USER.to_owned(),
             password: Secret::new("not asked for"),
         };
-        let adapter = Arc::new(PgBouncer::new(settings.clone()));
-        let mut rig = Rig { adapter, settings, pool: None, _servers: servers, root };
+        let settings = RouteSettings { route, nodes, client };
+        let adapter = Arc::new(Route::new(settings.clone()));
+        let mut rig = Rig { adapter, settings, pool: None, router: None, _servers: servers, root };
         for address in addresses {
             rig.connect_to(address).await;
         }
-        rig.start_pool();
+        rig.start_route();
         rig.client().await;
         rig
     }
 
-    /// Start PgBouncer; again after [`Rig::kill_pool`].
-    pub fn start_pool(&mut self) {
+    /// Start what the route is; again after [`Rig::kill_route`].
+    pub fn start_route(&mut self) {
+        match self.settings.route.kind {
+            RouteKind::Pgbouncer => self.start_pool(),
+            RouteKind::Proxy => {
+                let routes = vec![self.settings.route.clone()];
+                self.router = Some(tokio::spawn(async move {
+                    tier0_router::serve(&routes, 1_000, std::future::pending()).await.unwrap();
+                }));
+            }
+        }
+    }
+
+    fn start_pool(&mut self) {
         let route = &self.settings.route;
         let at = |name: &str| self.root.path().join(name);
         std::fs::write(at("users.txt"), format!("\"{USER}\" \"\"\n")).unwrap();
@@ -163,7 +185,7 @@ impl Rig {
             "[databases]\n%include {}\n[pgbouncer]\nlisten_addr = 127.0.0.1\nlisten_port = {}\n\
              unix_socket_dir = {}\nauth_type = trust\nauth_file = {}\npool_mode = transaction\n\
              max_client_conn = 6000\ndefault_pool_size = 20\nserver_login_retry = 0.05\n",
-            route.databases_file.display(),
+            route.pointer_file.display(),
             route.address.port(),
             self.root.path().display(),
             at("users.txt").display(),
@@ -177,13 +199,16 @@ impl Rig {
         self.pool = Some(Running(command.spawn().expect("pgbouncer: scripts/setup installs it")));
     }
 
-    pub fn kill_pool(&mut self) {
+    pub fn kill_route(&mut self) {
         self.pool = None;
+        if let Some(router) = self.router.take() {
+            router.abort();
+        }
     }
 
     /// A second adapter for the same route, as after a restart of the agent.
-    pub fn agent_restarted(&self) -> Arc<PgBouncer> {
-        Arc::new(PgBouncer::new(self.settings.clone()))
+    pub fn agent_restarted(&self) -> Arc<Route> {
+        Arc::new(Route::new(self.settings.clone()))
     }
 
     pub async fn order(&self, order: RouteOrder) -> Outcome {

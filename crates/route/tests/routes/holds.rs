@@ -48,6 +48,45 @@ scenario!(a_statement_that_runs_is_waited_for, {
     rig.done(release(1, 1)).await;
 });
 
+scenario!(one_long_transaction_holds_nobody_else_up_and_ends_where_it_began, {
+    let rig = Rig::new().await;
+    let (long, client) = (rig.client().await, rig.client().await);
+    rig.answers(&client).await;
+    let runs = value(&long, "SELECT pg_sleep(1.5), inet_server_port()");
+    let moved = async {
+        rig.seen("it runs", |view| view.active == 1).await;
+        // The drain is over long before it is.
+        let held = rig.done(hold(100, 60_000)).await;
+        let Fact::Held { open, .. } = &held else { panic!("{held:?}") };
+        assert_eq!(open.len(), 1, "{open:?}");
+        rig.done(switch(2, 2)).await;
+        rig.done(release(2, 2)).await;
+        assert_eq!(rig.answers(&client).await, region(2));
+        assert_eq!(rig.seen("it still runs", |view| view.active >= 1).await.to, Some(region(2)));
+    };
+    let (runs, ()) = tokio::join!(runs, moved);
+    runs.unwrap();
+    assert_eq!(rig.answers(&long).await, region(2));
+});
+
+scenario!(a_client_that_goes_and_comes_again_in_the_hold_waits_too, {
+    let rig = Rig::new().await;
+    let client = rig.client().await;
+    rig.answers(&client).await;
+    rig.done(hold(5_000, 60_000)).await;
+    drop(client);
+    let again = async {
+        let client = rig.client().await;
+        rig.answers(&client).await
+    };
+    let moved = async {
+        rig.seen("it waits again", |view| view.held && view.waiting == 1).await;
+        rig.done(release(2, 2)).await;
+    };
+    let (answered, ()) = tokio::join!(again, moved);
+    assert_eq!(answered, region(2));
+});
+
 scenario!(nobody_is_held_for_longer_than_was_said_though_nobody_releases, {
     let rig = Rig::new().await;
     let client = rig.client().await;

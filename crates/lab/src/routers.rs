@@ -1,0 +1,46 @@
+//! The routes of a lab's routers: in each region one router with a port for each datastore, where
+//! they were asked for. Where they point is their agents' business, from the first second on.
+
+use std::path::Path;
+
+use anyhow::Result;
+use tier0_config::{DatastoreSettings, RouteKind, RouteReads, RouteSettings};
+use tier0_core::record::DatastoreKind;
+
+use crate::placement::{Place, Placement};
+
+/// The routes to every datastore, `to-` and its name.
+pub fn routes(
+    directory: &Path,
+    datastores: &[DatastoreSettings],
+    placement: &mut Placement,
+) -> Result<Vec<RouteSettings>> {
+    let mut routes = Vec::new();
+    for (number, datastore) in (0..).zip(datastores) {
+        let name = format!("to-{}", datastore.name);
+        let port: u16 = match datastore.kind {
+            DatastoreKind::Postgres => 25_432,
+            DatastoreKind::Redis => 26_479,
+        };
+        for place in Place::REGIONS {
+            let own = state_directory(directory, place);
+            let what = format!("{name}.{}", place.name());
+            routes.push(RouteSettings {
+                name: name.parse()?,
+                region: place.region(),
+                kind: RouteKind::Proxy,
+                datastore: datastore.name.clone(),
+                address: placement.choose(place, &what, port + number)?,
+                socket_directory: own.clone(),
+                admin_user: "pgbouncer".to_owned(),
+                reads: RouteReads::Strict,
+                pointer_file: own.join(format!("{name}.pointer")),
+            });
+        }
+    }
+    Ok(routes)
+}
+
+fn state_directory(directory: &Path, place: Place) -> std::path::PathBuf {
+    directory.join(place.name()).join("router")
+}

@@ -1,0 +1,98 @@
+//! A client of the application through a route: whether a statement comes back, from a server that
+//! takes writes.
+
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use tier0_config::Secret;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpStream;
+use tokio_postgres::Config;
+
+use crate::console::Session;
+
+/// Whose clients a route serves.
+#[derive(Debug, Clone)]
+pub enum Client {
+    /// PostgreSQL's.
+    Postgres {
+        /// The application's database.
+        database: String,
+        /// The application's role.
+        user: String,
+        /// Its password.
+        password: Secret,
+    },
+    /// Redis'.
+    Redis {
+        /// The password.
+        password: Secret,
+    },
+}
+
+impl Client {
+    /// Why no statement came back through `route` from a server that takes writes; nothing if one
+    /// did.
+    pub(crate) async fn refused(&self, route: SocketAddr, limit: Duration) -> Option<String> {
+        match self {
+            Client::Postgres { database, user, password } => {
+                let mut config = Config::new();
+                config
+                    .host(route.ip().to_string())
+                    .port(route.port())
+                    .user(user)
+                    .password(password.expose())
+                    .dbname(database);
+                let found = match Session::open(&config, limit).await {
+                    Ok(session) => session.rows("SELECT pg_is_in_recovery()", limit).await,
+                    Err(error) => Err(error),
+                };
+                match found {
+                    Ok(rows) => {
+                        let value = rows.first().and_then(|row| row.values().next());
+                        let writes = value.map(String::as_str) == Some("f");
+                        (!writes).then(|| "the server is a standby".to_owned())
+                    }
+                    Err(error) => Some(error.to_string()),
+                }
+            }
+            Client::Redis { password } => {
+                match tokio::time::timeout(limit, role(route, password)).await {
+                    Ok(Ok(said)) if said.contains("\r\nmaster\r\n") => None,
+                    Ok(Ok(_)) => Some("the server is a replica".to_owned()),
+                    Ok(Err(error)) => Some(error.to_string()),
+                    Err(_) => Some(format!("no answer within {} ms", limit.as_millis())),
+                }
+            }
+        }
+    }
+}
+
+/// How much a Redis may say before its role.
+const WORDS_MOST: usize = 4_096;
+
+/// The beginning of what a Redis says of its role.
+async fn role(route: SocketAddr, password: &Secret) -> std::io::Result<String> {
+    let mut stream = TcpStream::connect(route).await?;
+    let password = password.expose();
+    let ask =
+        format!("*2\r\n$4\r\nAUTH\r\n${}\r\n{password}\r\n*1\r\n$4\r\nROLE\r\n", password.len());
+    stream.write_all(ask.as_bytes()).await?;
+    let mut said = Vec::new();
+    let mut buffer = [0; 512];
+    while said.len() < WORDS_MOST {
+        let read = stream.read(&mut buffer).await?;
+        if read == 0 {
+            return Err(std::io::Error::from(std::io::ErrorKind::UnexpectedEof));
+        }
+        said.extend_from_slice(&buffer[..read]);
+        let text = String::from_utf8_lossy(&said);
+        if let Some(error) = text.lines().find_map(|line| line.strip_prefix('-')) {
+            return Err(std::io::Error::other(error.to_owned()));
+        }
+        if ["master\r\n", "slave\r\n"].iter().any(|role| text.contains(role)) {
+            return Ok(text.into_owned());
+        }
+    }
+    Err(std::io::Error::other("it does not speak as a Redis does"))
+}

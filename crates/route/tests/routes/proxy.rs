@@ -1,0 +1,160 @@
+//! What the router does besides: sessions that are open are cut when the writer has moved, and Redis
+//! is served as PostgreSQL is.
+
+use std::net::SocketAddr;
+use std::process::{Child, Command, Stdio};
+use std::sync::Arc;
+use std::time::Duration;
+
+use tier0_config::{RouteKind, RouteReads, Secret};
+use tier0_core::order::{Fact, Order, Outcome};
+use tier0_core::route::RouteOrder;
+use tier0_core::words::Epoch;
+use tier0_route::pointer::plain_text;
+use tier0_route::{Client as Served, Pointed, Route, RouteSettings};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpStream;
+
+use crate::harness::*;
+use crate::scenario;
+
+scenario!(a_session_goes_on_in_the_hold_and_is_cut_by_the_switch, {
+    let rig = Rig::with(RouteKind::Proxy).await;
+    let client = rig.client().await;
+    client.batch_execute("BEGIN").await.unwrap();
+    // What confirmed the route before may not have left yet.
+    rig.seen("nobody else is there", |view| view.active == 1).await;
+    let held = rig.done(hold(100, 60_000)).await;
+    let Fact::Held { open, .. } = &held else { panic!("{held:?}") };
+    assert!(open.len() == 1 && open[0].starts_with("1 connections"), "{open:?}");
+    client.batch_execute("COMMIT").await.unwrap();
+    rig.done(switch(2, 2)).await;
+    let error = client.batch_execute("SELECT 1").await.unwrap_err();
+    assert!(error.is_closed() || error.as_db_error().is_none(), "{error}");
+    rig.seen("nobody is left", |view| view.active == 0).await;
+    rig.done(release(2, 2)).await;
+});
+
+scenario!(named_statements_and_notifications_pass, {
+    // What PgBouncer's transaction pooling cannot do.
+    let rig = Rig::with(RouteKind::Proxy).await;
+    let client = rig.client().await;
+    let named = client.prepare("SELECT $1::int + 1").await.unwrap();
+    for number in 0..3 {
+        let row = client.query_one(&named, &[&number]).await.unwrap();
+        assert_eq!(row.get::<_, i32>(0), number + 1);
+    }
+    client.batch_execute("LISTEN here; CREATE TEMP TABLE t (i int); NOTIFY here").await.unwrap();
+    assert_eq!(value(&client, "SELECT count(*) FROM t").await.unwrap(), "0");
+    // More than any buffer on the way holds.
+    let long = value(&client, "SELECT length(repeat('x', 20000000))").await.unwrap();
+    assert_eq!(long, "20000000");
+    let long = value(&client, "SELECT repeat('x', 20000000)").await.unwrap();
+    assert_eq!(long.len(), 20_000_000);
+});
+
+struct Redis(Child);
+
+impl Drop for Redis {
+    fn drop(&mut self) {
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
+
+fn redis(address: SocketAddr, directory: &std::path::Path) -> Redis {
+    let mut command = Command::new("redis-server");
+    command
+        .args(["--bind", "127.0.0.1", "--port", &address.port().to_string()])
+        .args(["--save", "", "--requirepass", "secret", "--dir"])
+        .arg(directory)
+        .stdout(Stdio::null());
+    Redis(command.spawn().expect("redis-server: scripts/setup installs it"))
+}
+
+/// A session with a Redis.
+struct Session(TcpStream);
+
+impl Session {
+    async fn open(address: SocketAddr) -> std::io::Result<Session> {
+        let mut session = Session(TcpStream::connect(address).await?);
+        session.says("AUTH secret", "+OK").await?;
+        Ok(session)
+    }
+
+    /// Ask, and read until this has come.
+    async fn says(&mut self, ask: &str, wanted: &str) -> std::io::Result<String> {
+        self.0.write_all(format!("{ask}\r\n").as_bytes()).await?;
+        let mut said = Vec::new();
+        while !String::from_utf8_lossy(&said).contains(wanted) {
+            let mut buffer = [0; 1_024];
+            let read = tokio::time::timeout(LIMIT, self.0.read(&mut buffer)).await;
+            match read.map_err(|_| std::io::Error::other("no answer"))?? {
+                0 => return Err(std::io::Error::from(std::io::ErrorKind::UnexpectedEof)),
+                read => said.extend_from_slice(&buffer[..read]),
+            }
+        }
+        Ok(String::from_utf8_lossy(&said).into_owned())
+    }
+}
+
+scenario!(redis_is_held_moved_and_released_and_a_replica_is_not_taken_for_the_writer, {
+    let root = tempfile::tempdir().unwrap();
+    let addresses = [free_address(), free_address()];
+    let _servers = addresses.map(|address| redis(address, root.path()));
+    let route = tier0_config::RouteSettings {
+        name: "to-cache".parse().unwrap(),
+        region: region(1),
+        kind: RouteKind::Proxy,
+        datastore: "cache".parse().unwrap(),
+        address: free_address(),
+        socket_directory: root.path().to_owned(),
+        admin_user: String::new(),
+        reads: RouteReads::Bounded,
+        pointer_file: root.path().join("pointer"),
+    };
+    let pointed = Pointed { epoch: Epoch::FIRST, to: region(1) };
+    std::fs::write(&route.pointer_file, plain_text(&pointed, addresses[0])).unwrap();
+    let port = route.address;
+    let routes = [route.clone()];
+    let router = tokio::spawn(async move {
+        tier0_router::serve(&routes, 1_000, std::future::pending()).await.unwrap();
+    });
+    let nodes = [(region(1), addresses[0]), (region(2), addresses[1])].into();
+    let client = Served::Redis { password: Secret::new("secret") };
+    let adapter = Arc::new(Route::new(RouteSettings { route, nodes, client }));
+    let order = async |order: RouteOrder, limit: Duration| {
+        adapter.perform(&Order::Route { order }, limit).await
+    };
+    let done = async |one: RouteOrder| {
+        let outcome = order(one, LIMIT).await;
+        assert!(matches!(outcome, Outcome::Done { .. }), "{outcome}");
+    };
+    // Both run, and the router listens.
+    done(release(1, 1)).await;
+    let mut open = Session::open(port).await.unwrap();
+    open.says("SET where region1", "+OK").await.unwrap();
+
+    done(hold(0, 60_000)).await;
+    let comes = tokio::spawn(async move {
+        let mut session = Session::open(port).await?;
+        session.says("GET where", "\r\n").await
+    });
+    done(switch(2, 2)).await;
+    let cut = open.says("GET where", "region1").await;
+    assert!(cut.is_err(), "{cut:?}");
+    // It is a replica for now: nothing is claimed.
+    let mut direct = Session::open(addresses[1]).await.unwrap();
+    direct.says("SET where region2", "+OK").await.unwrap();
+    direct.says(&format!("REPLICAOF 127.0.0.1 {}", free_address().port()), "+OK").await.unwrap();
+    let outcome = order(release(2, 2), Duration::from_millis(300)).await;
+    let Outcome::Failed { why } = &outcome else { panic!("{outcome}") };
+    assert!(why.contains("the server is a replica"), "{why}");
+    direct.says("REPLICAOF NO ONE", "+OK").await.unwrap();
+    done(release(2, 2)).await;
+    let answered = comes.await.unwrap().unwrap();
+    assert!(answered.contains('$'), "{answered}");
+    let mut session = Session::open(port).await.unwrap();
+    session.says("GET where", "region2").await.unwrap();
+    router.abort();
+});

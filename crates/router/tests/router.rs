@@ -1,0 +1,323 @@
+//! The router between real connections: clients and servers are small TCP programs, since that is
+//! all the router knows of them. Each server says its name first.
+#![allow(clippy::unwrap_used, reason = "in a test a panic is the report")]
+
+use std::net::SocketAddr;
+use std::time::{Duration, Instant};
+
+use tier0_config::{RouteKind, RouteReads, RouteSettings};
+use tier0_core::words::{Epoch, Region};
+use tier0_route::control::{Answer, Ask, RouterState, ask, socket};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::{TcpListener, TcpStream};
+use tokio::task::JoinHandle;
+
+const LIMIT: Duration = Duration::from_secs(20);
+
+fn region(number: u8) -> Region {
+    format!("region{number}").parse().unwrap()
+}
+
+/// A server that says its name, then sends back what it gets.
+async fn server(name: u8) -> SocketAddr {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = listener.local_addr().unwrap();
+    tokio::spawn(async move {
+        loop {
+            let (mut stream, _) = listener.accept().await.unwrap();
+            tokio::spawn(async move {
+                stream.write_all(&[name]).await.unwrap();
+                let (mut from, mut to) = stream.split();
+                let _ = tokio::io::copy(&mut from, &mut to).await;
+            });
+        }
+    });
+    address
+}
+
+struct Rig {
+    settings: RouteSettings,
+    servers: [SocketAddr; 2],
+    running: JoinHandle<()>,
+    _directory: tempfile::TempDir,
+}
+
+impl Rig {
+    /// The router runs, and points at the first server by epoch 1.
+    async fn new() -> Rig {
+        Rig::with(20_000, RouteReads::Bounded).await
+    }
+
+    /// The same, for so many clients, with such reads.
+    async fn with(slots: usize, reads: RouteReads) -> Rig {
+        let directory = tempfile::tempdir().unwrap();
+        let free = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+        let settings = RouteSettings {
+            name: "port".parse().unwrap(),
+            region: region(1),
+            kind: RouteKind::Proxy,
+            datastore: "main".parse().unwrap(),
+            address: free,
+            socket_directory: directory.path().to_owned(),
+            admin_user: String::new(),
+            reads,
+            pointer_file: directory.path().join("pointer"),
+        };
+        let servers = [server(b'1').await, server(b'2').await];
+        let running = start(&settings, slots).await;
+        let rig = Rig { settings, servers, running, _directory: directory };
+        rig.point(1, 1).await;
+        rig
+    }
+
+    async fn ask(&self, what: Ask) -> Answer {
+        ask(&socket(&self.settings), &what, LIMIT).await.unwrap()
+    }
+
+    async fn told(&self, what: Ask) -> RouterState {
+        match self.ask(what.clone()).await {
+            Answer::State(state) => state,
+            other => panic!("{what:?}: {other:?}"),
+        }
+    }
+
+    fn pointing(&self, epoch: u64, to: u8) -> Ask {
+        let address = self.servers[usize::from(to) - 1];
+        Ask::Point { epoch: Epoch::read(epoch), to: region(to), address }
+    }
+
+    async fn point(&self, epoch: u64, to: u8) -> RouterState {
+        self.told(self.pointing(epoch, to)).await
+    }
+
+    async fn seen(&self, wanted: impl Fn(&RouterState) -> bool) -> RouterState {
+        let deadline = Instant::now() + LIMIT;
+        loop {
+            let state = self.told(Ask::Look).await;
+            if wanted(&state) {
+                return state;
+            }
+            assert!(Instant::now() < deadline, "{state:?}");
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+    }
+
+    async fn connect(&self) -> TcpStream {
+        TcpStream::connect(self.settings.address).await.unwrap()
+    }
+}
+
+async fn start(settings: &RouteSettings, slots: usize) -> JoinHandle<()> {
+    let own = [settings.clone()];
+    let running = tokio::spawn(async move {
+        tier0_router::serve(&own, slots, std::future::pending()).await.unwrap();
+    });
+    let deadline = Instant::now() + LIMIT;
+    while ask(&socket(settings), &Ask::Look, LIMIT).await.is_err() {
+        assert!(Instant::now() < deadline && !running.is_finished(), "the router does not answer");
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+    running
+}
+
+/// The name of the server that a client got to.
+async fn name(client: &mut TcpStream) -> std::io::Result<u8> {
+    let read = tokio::time::timeout(LIMIT, client.read_u8()).await;
+    read.expect("a server says its name")
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn those_that_come_while_it_holds_wait_and_those_that_are_open_are_cut() {
+    let rig = Rig::new().await;
+    let mut open = rig.connect().await;
+    assert_eq!(name(&mut open).await.unwrap(), b'1');
+    for (epoch, to) in [(2, 2), (3, 1)] {
+        rig.told(Ask::Hold { hold_ms: 60_000 }).await;
+        let mut waits = rig.connect().await;
+        rig.seen(|state| state.held_ms.is_some() && state.waiting == 1).await;
+        // What is open goes on until the writer has moved.
+        open.write_all(b"x").await.unwrap();
+        assert_eq!(open.read_u8().await.unwrap(), b'x');
+        rig.point(epoch, to).await;
+        rig.point(epoch, to).await;
+        let cut = open.read_u8().await.unwrap_err();
+        assert_eq!(cut.kind(), std::io::ErrorKind::ConnectionReset, "{cut}");
+        assert_eq!(rig.seen(|state| state.open == 0).await.waiting, 1);
+        let state = rig.told(Ask::Release).await;
+        assert!(state.held_ms.is_none() && state.to == Some(region(to)), "{state:?}");
+        assert_eq!(name(&mut waits).await.unwrap(), b'0' + to);
+        open = waits;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_older_epoch_is_refused_also_by_the_next_run() {
+    let rig = Rig::new().await;
+    rig.point(5, 2).await;
+    for older in [rig.pointing(4, 1), rig.pointing(5, 1)] {
+        assert!(matches!(rig.ask(older).await, Answer::Refused { .. }));
+    }
+    rig.running.abort();
+    let again = start(&rig.settings, 20_000).await;
+    assert!(matches!(rig.ask(rig.pointing(4, 1)).await, Answer::Refused { .. }));
+    assert_eq!(name(&mut rig.connect().await).await.unwrap(), b'2');
+    again.abort();
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_hold_ends_by_itself() {
+    let rig = Rig::new().await;
+    let began = Instant::now();
+    rig.told(Ask::Hold { hold_ms: 300 }).await;
+    assert_eq!(name(&mut rig.connect().await).await.unwrap(), b'1');
+    assert!(began.elapsed() >= Duration::from_millis(300));
+    assert!(rig.told(Ask::Look).await.held_ms.is_none());
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn with_strict_reads_nothing_passes_without_a_lease_and_a_late_word_gives_none() {
+    let rig = Rig::with(20_000, RouteReads::Strict).await;
+    let mut client = rig.connect().await;
+    let waited = tokio::time::timeout(Duration::from_millis(300), client.read_u8()).await;
+    assert!(waited.is_err(), "it was served without a lease");
+    let stamp = rig.told(Ask::Look).await.stamp_us;
+    rig.told(Ask::Lease { stamp_us: stamp, lasting_ms: 60_000 }).await;
+    assert_eq!(name(&mut client).await.unwrap(), b'1');
+
+    let rig = Rig::with(20_000, RouteReads::Strict).await;
+    let stamp = rig.told(Ask::Look).await.stamp_us;
+    rig.told(Ask::Lease { stamp_us: stamp, lasting_ms: 1_500 }).await;
+    let mut client = rig.connect().await;
+    assert_eq!(name(&mut client).await.unwrap(), b'1');
+    tokio::time::sleep(Duration::from_millis(1_600)).await;
+    // It was under way for longer than it is good for.
+    rig.told(Ask::Lease { stamp_us: stamp, lasting_ms: 1_500 }).await;
+    client.write_all(b"x").await.unwrap();
+    let waited = tokio::time::timeout(Duration::from_millis(300), client.read_u8()).await;
+    assert!(waited.is_err(), "an answer came after the end of the lease");
+    // A server of another region is not this lease's.
+    rig.point(2, 2).await;
+    assert!(client.read_u8().await.is_err());
+    assert_eq!(name(&mut rig.connect().await).await.unwrap(), b'2');
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_server_that_is_gone_is_waited_for() {
+    let rig = Rig::new().await;
+    let gone = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+    let nowhere = Ask::Point { epoch: Epoch::read(2), to: region(2), address: gone };
+    rig.told(nowhere).await;
+    let mut waits = rig.connect().await;
+    rig.seen(|state| state.waiting == 1).await;
+    rig.point(3, 1).await;
+    assert_eq!(name(&mut waits).await.unwrap(), b'1');
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn there_and_back_at_once_leaves_no_session_of_the_first_time() {
+    let rig = Rig::new().await;
+    let mut open = rig.connect().await;
+    assert_eq!(name(&mut open).await.unwrap(), b'1');
+    // Nothing in between: its task may see the last of these only.
+    rig.point(2, 2).await;
+    rig.point(3, 1).await;
+    let cut = tokio::time::timeout(LIMIT, open.read_u8()).await;
+    assert!(cut.expect("it was left open").is_err());
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn more_than_there_is_room_for_are_turned_away_at_once_and_the_others_served() {
+    let rig = Rig::with(10, RouteReads::Bounded).await;
+    let mut served = Vec::new();
+    for _ in 0..10 {
+        let mut client = rig.connect().await;
+        assert_eq!(name(&mut client).await.unwrap(), b'1');
+        served.push(client);
+    }
+    for _ in 0..100 {
+        // As far as it got: the reset may come before this side knows that it is connected.
+        if let Ok(mut client) = TcpStream::connect(rig.settings.address).await {
+            assert!(name(&mut client).await.is_err());
+        }
+    }
+    // It is told what to do all the same.
+    assert_eq!(rig.told(Ask::Look).await.open, 10);
+    for client in &mut served {
+        client.write_all(b"x").await.unwrap();
+        assert_eq!(client.read_u8().await.unwrap(), b'x');
+    }
+    served.pop();
+    rig.seen(|state| state.open == 9).await;
+    let mut client = rig.connect().await;
+    assert_eq!(name(&mut client).await.unwrap(), b'1');
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn who_gives_up_while_it_holds_leaves_the_queue_also_with_something_said() {
+    let rig = Rig::new().await;
+    rig.told(Ask::Hold { hold_ms: 60_000 }).await;
+    let mut clients = Vec::new();
+    for _ in 0..100 {
+        let mut client = rig.connect().await;
+        client.write_all(b"startup").await.unwrap();
+        clients.push(client);
+    }
+    rig.seen(|state| state.waiting == 100).await;
+    drop(clients);
+    rig.seen(|state| state.waiting == 0 && state.open == 0).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn one_that_does_not_read_holds_nobody_else_up() {
+    let rig = Rig::new().await;
+    let mut deaf = rig.connect().await;
+    // The server sends all of it back, and nobody takes it.
+    let talks = tokio::spawn(async move {
+        let _ = deaf.write_all(&vec![b'x'; 64 << 20]).await;
+    });
+    for _ in 0..20 {
+        let mut client = rig.connect().await;
+        assert_eq!(name(&mut client).await.unwrap(), b'1');
+        client.write_all(b"y").await.unwrap();
+        assert_eq!(client.read_u8().await.unwrap(), b'y');
+    }
+    assert!(!talks.is_finished());
+    talks.abort();
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn half_a_conversation_ends_when_both_have_said_all() {
+    let rig = Rig::new().await;
+    let mut client = rig.connect().await;
+    client.write_all(b"hello").await.unwrap();
+    client.shutdown().await.unwrap();
+    let mut said = Vec::new();
+    tokio::time::timeout(LIMIT, client.read_to_end(&mut said)).await.unwrap().unwrap();
+    assert_eq!(said, b"1hello");
+    rig.seen(|state| state.open == 0).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn many_are_held_and_all_go_on() {
+    let rig = Rig::new().await;
+    let files = rustix::process::getrlimit(rustix::process::Resource::Nofile);
+    let raised = rustix::process::Rlimit { current: files.maximum, maximum: files.maximum };
+    let _ = rustix::process::setrlimit(rustix::process::Resource::Nofile, raised);
+    // Client, router twice, and server: all in this process.
+    let room = files.maximum.map_or(5_000, |most| (most / 5) as usize);
+    let wanted = if std::env::var_os("TIER0_LONG").is_some() { 5_000 } else { 1_000 };
+    let count = room.min(wanted);
+    rig.told(Ask::Hold { hold_ms: 60_000 }).await;
+    let mut clients = Vec::new();
+    for _ in 0..count {
+        clients.push(rig.connect().await);
+    }
+    rig.seen(|state| state.waiting as usize == count).await;
+    rig.point(2, 2).await;
+    let began = Instant::now();
+    rig.told(Ask::Release).await;
+    for client in &mut clients {
+        assert_eq!(name(client).await.unwrap(), b'2');
+    }
+    println!("{count} held connections went on within {} ms", began.elapsed().as_millis());
+}
