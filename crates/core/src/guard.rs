@@ -93,6 +93,8 @@ guards! {
     RebuildNeedsWriter = "P9",
     /// The swap comes after pause, equal offsets and fence.
     SwapAfterFence = "D1",
+    /// An old master that the target still reaches is not left behind.
+    MasterIsAsked = "D1",
     /// A grant counts from the stamp that it answers, however late it comes.
     CountsFromStamp = "L1",
     /// Whoever must wait for a lease waits longer than its holder counts.
@@ -107,6 +109,8 @@ guards! {
     SupersededIsHeld = "L2",
     /// Nobody is promoted before the old side's lease is over.
     LeaseIsAwaited = "L3",
+    /// A server that is down counts as gone only once its agent has heard of the new epoch.
+    DownNeedsNews = "L3",
     /// A region whose standby is about to join needs a lease.
     JoinNeedsLease = "L4",
     /// A peer vouches only for the epoch that it has heard of.

@@ -37,6 +37,15 @@ fn noticed_by(guard: Guard) -> &'static str {
     }
 }
 
+/// Days that are lived through before all others: those that are known to notice what few do.
+fn known_days(guard: Guard) -> &'static [u64] {
+    match guard {
+        Guard::DownNeedsNews => &[7131, 3727],
+        Guard::MasterIsAsked => &[1298],
+        _ => &[],
+    }
+}
+
 /// Who notices that a guard is gone, and by what.
 fn killer(guard: Guard) -> Option<String> {
     let walks = [
@@ -57,7 +66,7 @@ fn killer(guard: Guard) -> Option<String> {
         }
     }
     let mut starts = Starts::default();
-    for seed in 1..=SEEDS {
+    for seed in known_days(guard).iter().copied().chain(1..=SEEDS) {
         let day = catch_unwind(AssertUnwindSafe(|| starts.bad_day(seed)));
         let why = day.err().map(|why| said(&*why));
         if let Some(why) = why.filter(|why| why.contains(noticed_by(guard))) {

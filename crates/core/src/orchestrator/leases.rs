@@ -49,7 +49,8 @@ impl Orchestrator {
 
     /// Whether the old side of a datastore serves nobody any more: it is stopped or fenced, or its
     /// lease has run out. That its agent has heard of the new epoch is not enough: its server goes
-    /// on until it is told to stop, or until the lease is over.
+    /// on until it is told to stop, or until the lease is over. That its server is down is not enough
+    /// either, until the agent has heard: a start that it was told before may still be on its way.
     pub(super) fn lease_is_over(
         &self,
         now: &Now,
@@ -65,15 +66,22 @@ impl Orchestrator {
         }
         let old = NodeId::new(name.clone(), activity.from.clone());
         let silence = self.settings.limits.silence;
-        match self.seen.answering(&old, now.moment, silence) {
-            Answering::ServerDown => return true,
-            Answering::Yes | Answering::ServerSilent | Answering::No { .. } => {}
-        }
-        // Its host says that nobody listens there.
-        if matches!(self.reach.sight(now.moment, &old), Sight::Refused(_)) {
-            return true;
-        }
-        now.moment >= self.lease_ends(&activity.from)
+        let over = match self.seen.answering(&old, now.moment, silence) {
+            Answering::ServerDown => self.has_news(&activity.from) || !Guard::DownNeedsNews.holds(),
+            Answering::Yes | Answering::ServerSilent => false,
+            // Its host says that nobody listens there, and no agent is left to start anything.
+            Answering::No { .. } => matches!(self.reach.sight(now.moment, &old), Sight::Refused(_)),
+        };
+        over || now.moment >= self.lease_ends(&activity.from)
+    }
+
+    /// Whether the newest report of a region's agent was made in the epoch of the record, so that it
+    /// refuses whatever it is told in an older one.
+    fn has_news(&self, region: &Region) -> bool {
+        let Some(record) = &self.record else { return false };
+        let reported = self.seen.region(region).and_then(|seen| seen.report.as_ref());
+        let heard = reported.and_then(|(report, _)| report.heard.as_ref());
+        heard.is_some_and(|heard| heard.epoch >= record.epoch)
     }
 
     /// When the newest lease that a region's agent can have is over. It is counted from when the

@@ -154,7 +154,7 @@ impl Orchestrator {
                     skip("its agent answered")
                 } else if down {
                     skip("its agent says that it is down")
-                } else if activity.consent != Consent::None {
+                } else if activity.consent != Consent::None || !Guard::MasterIsAsked.holds() {
                     skip("loss was accepted")
                 } else {
                     let limit = self.patience_with_master(now, &activity.target, &old);
