@@ -39,9 +39,11 @@ fn binaries() -> PathBuf {
     std::env::var_os("TIER0_POSTGRES_BIN").map_or(packaged, PathBuf::from)
 }
 
-/// The program under test: built here, since it is another crate's.
+/// The program under test: built here, since it is another crate's. By way of a test of its own and of
+/// the whole workspace, since any other selection would compile the libraries once more.
 fn program() -> PathBuf {
-    must(Command::new(env!("CARGO")).args(["build", "--quiet", "--package", "tier0"]));
+    let whole = ["test", "--quiet", "--locked", "--workspace", "--no-run", "--test", "coverage"];
+    must(Command::new(env!("CARGO")).args(whole));
     let test = std::env::current_exe().unwrap();
     test.ancestors().nth(2).unwrap().join("tier0")
 }
