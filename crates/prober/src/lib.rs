@@ -46,7 +46,7 @@ enum Tried {
     NotConnected,
 }
 
-/// A client of one way. A future that is dropped leaves a client that connects anew.
+/// A client of one way. A future that is dropped leaves a client that can be asked again.
 trait Client: Send {
     /// Try once.
     fn attempt(&mut self, access: Access) -> impl Future<Output = Tried> + Send;

@@ -1,5 +1,9 @@
 //! Probes of PostgreSQL. A write is the commit of a small message in WAL, which waits for the standby
 //! like any commit and needs no table; the simple protocol goes through every pooler.
+//!
+//! A commit that waits for a standby keeps its place at the server also when nobody waits for it any
+//! more (`syncrep.c` `SyncRepWaitForLSN`). So a statement that is late is waited for by the probes
+//! after it, and given up less and less often: a prober must not take the places of those it speaks for.
 
 use std::net::SocketAddr;
 use std::time::Duration;
@@ -9,7 +13,7 @@ use tier0_config::{DatastoreSettings, PostgresSettings};
 use tier0_core::availability::Access;
 use tier0_core::words::Region;
 use tokio::task::JoinHandle;
-use tokio::time::timeout;
+use tokio::time::{Instant, timeout, timeout_at};
 use tokio_postgres::config::TargetSessionAttrs;
 use tokio_postgres::{Client as Session, Config, NoTls};
 
@@ -23,11 +27,31 @@ const HOST_WITHIN: Duration = Duration::from_millis(250);
 /// How long connecting may take as a whole.
 const CONNECT_WITHIN: Duration = Duration::from_millis(700);
 
+/// After this long without an answer a session is given up the first time; then after twice as long
+/// each time, until one was served.
+const GIVEN_UP_AFTER: Duration = Duration::from_secs(1);
+/// The longest that is waited for one.
+const GIVEN_UP_AT_LAST: Duration = Duration::from_secs(60);
+
 /// A client with one session.
 pub struct PostgresClient {
     config: Config,
     connect_within: Duration,
     open: Option<Open>,
+    sent: Option<Sent>,
+    patience: Duration,
+}
+
+/// A statement that is on its way. Its session comes back with whether it was done.
+struct Sent {
+    at: Instant,
+    answer: JoinHandle<(Open, bool)>,
+}
+
+impl Drop for Sent {
+    fn drop(&mut self) {
+        self.answer.abort();
+    }
 }
 
 struct Open {
@@ -61,7 +85,7 @@ impl PostgresClient {
         if access == Access::Write {
             config.target_session_attrs(TargetSessionAttrs::ReadWrite);
         }
-        Ok(PostgresClient { config, connect_within: CONNECT_WITHIN, open: None })
+        Ok(PostgresClient::new(config, CONNECT_WITHIN))
     }
 
     /// Through a route, which may hold whoever connects.
@@ -71,7 +95,11 @@ impl PostgresClient {
     ) -> anyhow::Result<PostgresClient> {
         let mut config = config(settings(datastore)?)?;
         config.host(route.ip().to_string()).port(route.port());
-        Ok(PostgresClient { config, connect_within: super::WITHIN, open: None })
+        Ok(PostgresClient::new(config, super::WITHIN))
+    }
+
+    fn new(config: Config, connect_within: Duration) -> PostgresClient {
+        PostgresClient { config, connect_within, open: None, sent: None, patience: GIVEN_UP_AFTER }
     }
 
     async fn connect(&self) -> Option<Open> {
@@ -85,9 +113,24 @@ impl PostgresClient {
     }
 }
 
+impl PostgresClient {
+    /// Wait for what an earlier probe sent, or give it up. Nothing is on its way afterwards.
+    async fn settle(&mut self) {
+        let Some(sent) = &mut self.sent else { return };
+        match timeout_at(sent.at + self.patience, &mut sent.answer).await {
+            Ok(Ok((open, true))) => self.open = Some(open),
+            // The server may not be what it was.
+            Ok(Ok((_, false)) | Err(_)) => {}
+            Err(_) => self.patience = (self.patience * 2).min(GIVEN_UP_AT_LAST),
+        }
+        self.sent = None;
+    }
+}
+
 impl Client for PostgresClient {
+    // May be dropped at any await: what is on its way is in `sent` then.
     async fn attempt(&mut self, access: Access) -> Tried {
-        // Taken out: a session that did not answer is dropped with this future.
+        self.settle().await;
         let open = match self.open.take().filter(|open| !open.session.is_closed()) {
             Some(open) => open,
             None => match self.connect().await {
@@ -99,13 +142,20 @@ impl Client for PostgresClient {
             Access::Write => WRITE,
             Access::Read => READ,
         };
-        match open.session.simple_query(statement).await {
-            Ok(_) => {
+        let answer = tokio::spawn(async move {
+            let done = open.session.simple_query(statement).await.is_ok();
+            (open, done)
+        });
+        let sent = self.sent.insert(Sent { at: Instant::now(), answer });
+        let answered = (&mut sent.answer).await;
+        self.sent = None;
+        match answered {
+            Ok((open, true)) => {
                 self.open = Some(open);
+                self.patience = GIVEN_UP_AFTER;
                 Tried::Served
             }
-            // The server may not be what it was.
-            Err(_) => Tried::Refused,
+            Ok((_, false)) | Err(_) => Tried::Refused,
         }
     }
 }
