@@ -32,6 +32,8 @@ const WATCH_EVERY: Duration = Duration::from_millis(50);
 const AGAIN_AFTER: Duration = Duration::from_millis(500);
 /// How often a statement is tried again that does not come back through the route.
 const CONFIRM_EVERY: Duration = Duration::from_millis(5);
+/// With less left than this, what was seen last is the answer: another try would see nothing.
+const ONE_MORE_TRY: Duration = Duration::from_millis(25);
 
 /// One PgBouncer.
 #[derive(Debug)]
@@ -295,7 +297,7 @@ impl PgBouncer {
             let Some(why) = self.settings.client.refused(route, left(deadline)).await else {
                 return Ok(());
             };
-            if left(deadline) <= CONFIRM_EVERY {
+            if left(deadline) <= ONE_MORE_TRY {
                 return Err(failed(format!("no statement came back through the route: {why}")));
             }
             tokio::time::sleep(CONFIRM_EVERY).await;

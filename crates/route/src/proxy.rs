@@ -18,6 +18,8 @@ use crate::{Attempt, RouteSettings, failed, left, refused, unknown};
 const LOOK: Duration = Duration::from_millis(500);
 /// How often a statement is tried again that does not come back through the route.
 const CONFIRM_EVERY: Duration = Duration::from_millis(5);
+/// With less left than this, what was seen last is the answer: another try would see nothing.
+const ONE_MORE_TRY: Duration = Duration::from_millis(25);
 
 /// One route of a router.
 #[derive(Debug)]
@@ -154,7 +156,7 @@ impl Proxy {
             let Some(why) = self.settings.client.refused(address, left(deadline)).await else {
                 return Ok(Fact::Released { held_ms: held.unwrap_or_default() });
             };
-            if left(deadline) <= CONFIRM_EVERY {
+            if left(deadline) <= ONE_MORE_TRY {
                 return Err(failed(format!("no statement came back through the route: {why}")));
             }
             tokio::time::sleep(CONFIRM_EVERY).await;

@@ -110,10 +110,14 @@ async fn reach(shared: &Shared, client: &TcpStream) -> Option<Reached> {
     }
 }
 
-/// Comes back when a client that waits has ended its connection.
+/// Comes back when a client that waits has ended its connection. One that has said all it has to say,
+/// and listens still, looks the same: it is served if that takes no longer than until the first look.
 async fn gone(client: &TcpStream) {
-    while !has_ended(client) {
+    loop {
         tokio::time::sleep(LOOK).await;
+        if has_ended(client) {
+            return;
+        }
     }
 }
 
