@@ -171,7 +171,13 @@ impl Rig {
             RouteKind::Proxy => {
                 let routes = vec![self.settings.route.clone()];
                 self.router = Some(tokio::spawn(async move {
-                    tier0_router::serve(&routes, 1_000, std::future::pending()).await.unwrap();
+                    // The one before may not have let go of the port yet.
+                    while let Err(error) =
+                        tier0_router::serve(&routes, 1_000, std::future::pending()).await
+                    {
+                        println!("the router does not start: {error:#}");
+                        tokio::time::sleep(Duration::from_millis(10)).await;
+                    }
                 }));
             }
         }
