@@ -11,13 +11,11 @@ mod boot;
 mod desk;
 mod holder;
 mod host;
-mod listen;
 mod node;
 mod promise;
 mod server;
 mod state;
 
 pub use desk::Desk;
-pub use listen::listen;
 pub use server::run;
 pub use state::{State, StateError};

@@ -15,6 +15,7 @@ use axum::{Json, Router};
 use tier0_config::{Follower, Reader, Secret, Stack};
 use tier0_core::record::DatastoreKind;
 use tier0_core::words::{NodeId, Region};
+use tier0_listen::listen;
 use tier0_prober::Prober;
 use tier0_wire::{
     CommandRequest, ConfirmRequest, PROTOCOL, PollRequest, ProbesAnswer, read_token, tokens_match,
@@ -23,7 +24,6 @@ use tier0_wire::{
 use crate::adapter::Adapter;
 use crate::desk::Desk;
 use crate::holder;
-use crate::listen::listen;
 use crate::node::Node;
 use crate::promise::Promise;
 use crate::state::{State, StateError};

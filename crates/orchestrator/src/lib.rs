@@ -10,7 +10,6 @@ mod availability;
 mod closing;
 mod driver;
 mod journal;
-mod listen;
 mod metrics;
 mod readiness;
 mod report;

@@ -11,6 +11,7 @@ use tier0_config::{Follower, OrchestratorSettings, Reader, Stack};
 use tier0_core::orchestrator::{Input, Limits, Orchestrator, Settings, first_record};
 use tier0_core::record::{Automatic, DatastoreKind, Record};
 use tier0_core::words::{Lineage, NodeId, Site};
+use tier0_listen::listen;
 use tier0_store::{Embedded, OpenError, OperationResult, StoreHandle};
 use tier0_wire::{OperationBody, read_token};
 
@@ -18,7 +19,6 @@ use crate::agents::Agents;
 use crate::api::{self, Access, Begun, Shared};
 use crate::availability;
 use crate::driver::{Driver, wall};
-use crate::listen::listen;
 use crate::metrics::Metrics;
 use crate::readiness::Kept;
 

@@ -4,8 +4,8 @@
 //!
 //! It calls nobody on the way of a connection: where a route points is in memory, told by the agent
 //! over a Unix socket and kept in a file with the epoch. An older epoch is refused; a hold ends by
-//! itself; where reads are strict, nothing passes without a lease. Left out: what is inside the connections (so a session that is open is cut, not moved)
-//! and encryption.
+//! itself; where reads are strict, nothing passes without a lease. Left out: what is inside the
+//! connections (so a session that is open is cut, not moved) and encryption.
 
 mod connection;
 mod control;

@@ -8,10 +8,11 @@ use anyhow::{Context, Result, bail};
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use tier0_config::{RouteKind, RouteSettings, Stack};
 use tier0_core::words::Region;
+use tier0_listen::listen;
 use tier0_route::control::socket;
 use tokio::net::TcpListener;
 
-use crate::socket::{cut, listen};
+use crate::socket::cut;
 use crate::state::Shared;
 use crate::{connection, control};
 

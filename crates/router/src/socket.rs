@@ -1,29 +1,15 @@
-//! Sockets as the router wants them: no delay for small packets, an end for a peer that is gone, a
-//! long queue in front.
+//! Connections as the router wants them: no delay for small packets, an end for a peer that is gone.
 
-use std::net::SocketAddr;
 use std::time::Duration;
 
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
-use socket2::{Domain, Protocol, SockRef, Socket, TcpKeepalive, Type};
-use tokio::net::{TcpListener, TcpStream};
+use socket2::{SockRef, TcpKeepalive};
+use tokio::net::TcpStream;
 
-/// Right after a switch everybody connects at once; what does not fit waits a second.
-const BACKLOG: i32 = 4096;
 /// How long a peer may acknowledge nothing. Not shorter: a client that does not read for a while, and
 /// a server that waits for a lock in the middle of a COPY, look the same as one that is gone. A
 /// server of a region that is gone is cut by the switch, not by this.
 const UNANSWERED: Duration = Duration::from_secs(30);
-
-/// A listener.
-pub fn listen(address: SocketAddr) -> std::io::Result<TcpListener> {
-    let socket = Socket::new(Domain::for_address(address), Type::STREAM, Some(Protocol::TCP))?;
-    socket.set_reuse_address(true)?;
-    socket.set_nonblocking(true)?;
-    socket.bind(&address.into())?;
-    socket.listen(BACKLOG)?;
-    TcpListener::from_std(socket.into())
-}
 
 /// What both sides of a connection get.
 pub fn tune(stream: &TcpStream) -> std::io::Result<()> {

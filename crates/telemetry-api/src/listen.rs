@@ -1,19 +1,15 @@
 //! Listening sockets, and ending without cutting requests that have begun.
 
 use std::future::Future;
-use std::io;
 use std::net::SocketAddr;
 use std::time::Duration;
 
 use axum::Router;
 use axum::serve::ListenerExt;
-use socket2::{Domain, Protocol, Socket, Type};
+use tier0_listen::listen;
 use tokio::net::TcpListener;
 use tokio::sync::watch;
 use tokio::task::JoinSet;
-
-/// Connections that wait to be accepted. After a move every client comes back at once.
-const BACKLOG: i32 = 4096;
 
 /// How long requests that have begun may take once the service is asked to end.
 const DRAIN_LIMIT: Duration = Duration::from_secs(5);
@@ -25,18 +21,8 @@ pub(crate) fn bind_all(
     use anyhow::Context;
     addresses
         .into_iter()
-        .map(|address| bind(address).with_context(|| format!("listen on {address}")))
+        .map(|address| listen(address).with_context(|| format!("listen on {address}")))
         .collect()
-}
-
-fn bind(address: SocketAddr) -> io::Result<TcpListener> {
-    let socket = Socket::new(Domain::for_address(address), Type::STREAM, Some(Protocol::TCP))?;
-    // A service that is restarted must not wait for the connections of the one before.
-    socket.set_reuse_address(true)?;
-    socket.set_nonblocking(true)?;
-    socket.bind(&address.into())?;
-    socket.listen(BACKLOG)?;
-    TcpListener::from_std(socket.into())
 }
 
 /// Serve on all listeners until `shutdown` is ready; then accept nothing new, finish what has
