@@ -282,20 +282,7 @@ impl Agents {
 
     /// The lines of an agent's log after this number.
     pub async fn logs(&self, region: &Region, after: u64) -> Result<Vec<LogLine>, String> {
-        let address =
-            self.addresses.get(region).ok_or_else(|| format!("no agent is known for {region}"))?;
-        let answer = self
-            .commands
-            .get(format!("http://{address}/v1/logs?after={after}"))
-            .bearer_auth(self.token.expose())
-            .timeout(self.patience)
-            .send()
-            .await
-            .map_err(|error| chain(&error))?;
-        if !answer.status().is_success() {
-            return Err(answer.status().to_string());
-        }
-        answer.json().await.map_err(|error| chain(&error))
+        self.get(region, &format!("logs?after={after}")).await
     }
 
     /// What an agent's prober has seen after this number of that run.
@@ -305,11 +292,19 @@ impl Agents {
         run: &str,
         after: u64,
     ) -> Result<ProbesAnswer, String> {
+        self.get(region, &format!("probes?after={after}&run={run}")).await
+    }
+
+    async fn get<A: serde::de::DeserializeOwned>(
+        &self,
+        region: &Region,
+        what: &str,
+    ) -> Result<A, String> {
         let address =
             self.addresses.get(region).ok_or_else(|| format!("no agent is known for {region}"))?;
         let answer = self
             .commands
-            .get(format!("http://{address}/v1/probes?after={after}&run={run}"))
+            .get(format!("http://{address}/v1/{what}"))
             .bearer_auth(self.token.expose())
             .timeout(self.patience)
             .send()

@@ -215,30 +215,33 @@ impl Kept {
 
     /// The short form, for `/status`.
     pub fn brief(&self) -> AvailabilityBrief {
-        let body = self.body();
+        self.brief_of(&self.lock())
+    }
+
+    fn brief_of(&self, account: &Account) -> AvailabilityBrief {
+        let objective = self.objective_ms.load(Ordering::Relaxed);
+        let down = account.down_in_a_year_ms(wall().0);
+        let left = i128::from(objective) - i128::from(down);
         AvailabilityBrief {
-            since: body.since,
-            objective_ms_a_year: body.objective_ms_a_year,
-            down_in_a_year_ms: body.down_in_a_year_ms,
-            budget_left_ms: body.budget_left_ms,
-            down_now: body.down_now,
+            since: timestamp(WallMillis(account.since_ms)),
+            objective_ms_a_year: objective,
+            down_in_a_year_ms: down,
+            budget_left_ms: i64::try_from(left).unwrap_or(i64::MIN),
+            down_now: account.ways().iter().any(|way| way.down_since_ms().is_some()),
         }
     }
 
     /// Everything, for `/availability`.
     pub fn body(&self) -> AvailabilityBody {
-        let now = wall().0;
         let account = self.lock();
-        let objective = self.objective_ms.load(Ordering::Relaxed);
-        let down = account.down_in_a_year_ms(now);
-        let left = i128::from(objective) - i128::from(down);
+        let brief = self.brief_of(&account);
         AvailabilityBody {
-            since: timestamp(WallMillis(account.since_ms)),
-            objective_ms_a_year: objective,
-            objective_percent: percent(available_in_a_year(objective.min(YEAR_MS))),
-            down_in_a_year_ms: down,
-            budget_left_ms: i64::try_from(left).unwrap_or(i64::MIN),
-            down_now: account.ways().iter().any(|way| way.down_since_ms().is_some()),
+            since: brief.since,
+            objective_ms_a_year: brief.objective_ms_a_year,
+            objective_percent: percent(available_in_a_year(brief.objective_ms_a_year.min(YEAR_MS))),
+            down_in_a_year_ms: brief.down_in_a_year_ms,
+            budget_left_ms: brief.budget_left_ms,
+            down_now: brief.down_now,
             exposed_ms: account.exposed_ms,
             at_risk_ms: account.at_risk_ms,
             resolution_ms: SLOT_MS as u64,

@@ -13,6 +13,7 @@ mod redis;
 
 use std::collections::VecDeque;
 use std::future::Future;
+use std::net::SocketAddr;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -146,6 +147,16 @@ impl Prober {
         // What is in there is whole after every line above.
         self.kept.lock().unwrap_or_else(PoisonError::into_inner)
     }
+}
+
+/// The nodes of a datastore, that of this region before others.
+fn nearest_first(
+    datastore: &tier0_config::DatastoreSettings,
+    region: &Region,
+) -> impl Iterator<Item = SocketAddr> {
+    let (here, away): (Vec<_>, Vec<_>) =
+        datastore.nodes.iter().partition(|node| node.region == *region);
+    here.into_iter().chain(away).map(|node| node.address)
 }
 
 /// One probe, within a second of when it was due.

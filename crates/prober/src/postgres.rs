@@ -17,7 +17,7 @@ use tokio::time::{Instant, timeout, timeout_at};
 use tokio_postgres::config::TargetSessionAttrs;
 use tokio_postgres::{Client as Session, Config, NoTls};
 
-use super::{Client, Tried};
+use super::{Client, Tried, nearest_first};
 
 const WRITE: &str = "SELECT pg_logical_emit_message(true, 'tier0', 'availability')";
 const READ: &str = "SELECT 1";
@@ -76,10 +76,8 @@ impl PostgresClient {
         access: Access,
     ) -> anyhow::Result<PostgresClient> {
         let mut config = config(settings(datastore)?)?;
-        let (here, away): (Vec<_>, Vec<_>) =
-            datastore.nodes.iter().partition(|node| node.region == *region);
-        for node in here.into_iter().chain(away) {
-            config.host(node.address.ip().to_string()).port(node.address.port());
+        for address in nearest_first(datastore, region) {
+            config.host(address.ip().to_string()).port(address.port());
         }
         config.connect_timeout(HOST_WITHIN);
         if access == Access::Write {

@@ -15,7 +15,7 @@ use tier0_core::availability::Access;
 use tier0_core::words::Region;
 use tokio::time::timeout;
 
-use super::{Client, Tried};
+use super::{Client, Tried, nearest_first};
 
 /// How long a node may take to accept a connection, and to say what it is.
 const NODE_WITHIN: Duration = Duration::from_millis(250);
@@ -32,10 +32,8 @@ impl RedisClient {
     /// By the list of the nodes, that of this region first.
     pub fn of(datastore: &DatastoreSettings, region: &Region) -> anyhow::Result<RedisClient> {
         let settings = datastore.redis.as_ref().context("it is not Redis")?;
-        let (here, away): (Vec<_>, Vec<_>) =
-            datastore.nodes.iter().partition(|node| node.region == *region);
         Ok(RedisClient {
-            nodes: here.into_iter().chain(away).map(|node| node.address).collect(),
+            nodes: nearest_first(datastore, region).collect(),
             password: settings.password_file.read().context("read the password")?,
             key: format!("tier0:availability:{region}"),
             open: None,

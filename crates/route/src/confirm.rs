@@ -2,7 +2,7 @@
 //! takes writes.
 
 use std::net::SocketAddr;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use tier0_config::Secret;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -10,6 +10,12 @@ use tokio::net::TcpStream;
 use tokio_postgres::Config;
 
 use crate::console::Session;
+use crate::{Attempt, failed, left};
+
+/// How often a statement is tried again that does not come back.
+const CONFIRM_EVERY: Duration = Duration::from_millis(5);
+/// With less left than this, what was seen last is the answer: another try would see nothing.
+const ONE_MORE_TRY: Duration = Duration::from_millis(25);
 
 /// Whose clients a route serves.
 #[derive(Debug, Clone)]
@@ -31,9 +37,19 @@ pub enum Client {
 }
 
 impl Client {
-    /// Why no statement came back through `route` from a server that takes writes; nothing if one
-    /// did.
-    pub(crate) async fn refused(&self, route: SocketAddr, limit: Duration) -> Option<String> {
+    /// See a statement come back through `route` from a server that takes writes.
+    pub(crate) async fn confirm(&self, route: SocketAddr, deadline: Instant) -> Attempt<()> {
+        loop {
+            let Some(why) = self.refused(route, left(deadline)).await else { return Ok(()) };
+            if left(deadline) <= ONE_MORE_TRY {
+                return Err(failed(format!("no statement came back through the route: {why}")));
+            }
+            tokio::time::sleep(CONFIRM_EVERY).await;
+        }
+    }
+
+    /// Why none came back; nothing if one did.
+    async fn refused(&self, route: SocketAddr, limit: Duration) -> Option<String> {
         match self {
             Client::Postgres { database, user, password } => {
                 let mut config = Config::new();

@@ -30,10 +30,8 @@ const LEAST_DRAIN: Duration = Duration::from_millis(25);
 const WATCH_EVERY: Duration = Duration::from_millis(50);
 /// How long a hold that could not be ended waits before that is tried again.
 const AGAIN_AFTER: Duration = Duration::from_millis(500);
-/// How often a statement is tried again that does not come back through the route.
-const CONFIRM_EVERY: Duration = Duration::from_millis(5);
-/// With less left than this, what was seen last is the answer: another try would see nothing.
-const ONE_MORE_TRY: Duration = Duration::from_millis(25);
+/// How often it is looked at whether PgBouncer has read its file again.
+const LOOK_AGAIN: Duration = Duration::from_millis(5);
 
 /// One PgBouncer.
 #[derive(Debug)]
@@ -258,7 +256,7 @@ impl PgBouncer {
                         file.display()
                     )));
                 }
-                _ => tokio::time::sleep(CONFIRM_EVERY).await,
+                _ => tokio::time::sleep(LOOK_AGAIN).await,
             }
         }
     }
@@ -266,7 +264,7 @@ impl PgBouncer {
     async fn release(&self, epoch: Epoch, to: &Region, deadline: Instant) -> Attempt<Fact> {
         self.switch(epoch, to, deadline).await?;
         let held = self.resume(deadline).await?;
-        self.confirm(deadline).await?;
+        self.settings.client.confirm(self.settings.route.address, deadline).await?;
         Ok(Fact::Released { held_ms: held.as_millis() as u64 })
     }
 
@@ -288,20 +286,6 @@ impl PgBouncer {
         held::forget(&self.marker())
             .map_err(|error| failed(format!("{}: {error}", self.marker().display())))?;
         Ok(held.map_or(Duration::ZERO, |held| held.began.elapsed()))
-    }
-
-    /// See a statement come back through the route from a server that takes writes.
-    async fn confirm(&self, deadline: Instant) -> Attempt<()> {
-        let route = self.settings.route.address;
-        loop {
-            let Some(why) = self.settings.client.refused(route, left(deadline)).await else {
-                return Ok(());
-            };
-            if left(deadline) <= ONE_MORE_TRY {
-                return Err(failed(format!("no statement came back through the route: {why}")));
-            }
-            tokio::time::sleep(CONFIRM_EVERY).await;
-        }
     }
 
     async fn console(&self, deadline: Instant) -> Attempt<Session> {

@@ -16,10 +16,6 @@ use crate::{Attempt, RouteSettings, failed, left, refused, unknown};
 
 /// How long a look may take.
 const LOOK: Duration = Duration::from_millis(500);
-/// How often a statement is tried again that does not come back through the route.
-const CONFIRM_EVERY: Duration = Duration::from_millis(5);
-/// With less left than this, what was seen last is the answer: another try would see nothing.
-const ONE_MORE_TRY: Duration = Duration::from_millis(25);
 
 /// One route of a router.
 #[derive(Debug)]
@@ -151,16 +147,8 @@ impl Proxy {
         self.point(epoch, to, deadline).await?;
         let held = self.tell(&Ask::Look, deadline).await?.held_ms;
         self.tell(&Ask::Release, deadline).await?;
-        loop {
-            let address = self.settings.route.address;
-            let Some(why) = self.settings.client.refused(address, left(deadline)).await else {
-                return Ok(Fact::Released { held_ms: held.unwrap_or_default() });
-            };
-            if left(deadline) <= ONE_MORE_TRY {
-                return Err(failed(format!("no statement came back through the route: {why}")));
-            }
-            tokio::time::sleep(CONFIRM_EVERY).await;
-        }
+        self.settings.client.confirm(self.settings.route.address, deadline).await?;
+        Ok(Fact::Released { held_ms: held.unwrap_or_default() })
     }
 
     async fn tell(&self, what: &Ask, deadline: Instant) -> Attempt<RouterState> {

@@ -110,11 +110,7 @@ async fn find_postgres(target: &PostgresTarget) -> SocketAddr {
 async fn until_writable(target: &PostgresTarget, host: SocketAddr) -> SocketAddr {
     let mut open: Option<Session> = None;
     loop {
-        let answer = match open.take() {
-            Some(session) => session.ask_again(ATTEMPT).await,
-            None => Session::connect(target, host, ATTEMPT).await,
-        };
-        let pause = match answer {
+        let pause = match Session::ask(open.take(), target, host, ATTEMPT).await {
             Ok((_, Access::ReadWrite)) => return host,
             Ok((session, Access::ReadOnly)) => {
                 open = Some(session);

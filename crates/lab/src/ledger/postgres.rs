@@ -71,11 +71,17 @@ impl Session {
         Ok((session, access))
     }
 
-    /// What the server of an open session says it is now, within `limit`. A session that does not
-    /// answer is given up.
-    pub async fn ask_again(self, limit: Duration) -> Result<(Session, Access)> {
-        let access = tokio::time::timeout(limit, self.access()).await.context("no answer")??;
-        Ok((self, access))
+    /// What a server says it is now, within `limit`: over the session that is kept with it, else over
+    /// a new one. A session that does not answer is given up.
+    pub async fn ask(
+        kept: Option<Session>,
+        target: &PostgresTarget,
+        host: SocketAddr,
+        limit: Duration,
+    ) -> Result<(Session, Access)> {
+        let Some(session) = kept else { return Self::connect(target, host, limit).await };
+        let access = tokio::time::timeout(limit, session.access()).await.context("no answer")??;
+        Ok((session, access))
     }
 
     async fn access(&self) -> Result<Access> {

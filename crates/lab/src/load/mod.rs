@@ -110,6 +110,18 @@ pub struct HttpCounters {
     under_way: AtomicU64,
 }
 
+impl HttpCounters {
+    fn errors(&self) -> HttpErrors {
+        let of = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
+        HttpErrors {
+            refused: of(&self.refused),
+            doubted: of(&self.doubted),
+            unanswered: of(&self.unanswered),
+            unexpected: of(&self.unexpected),
+        }
+    }
+}
+
 /// Requests that were not answered with an acknowledgement, by what they were answered with.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize)]
 pub struct HttpErrors {
@@ -230,13 +242,7 @@ impl HttpTraffic {
 
     /// What was answered otherwise so far.
     pub fn errors(&self) -> HttpErrors {
-        let of = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
-        HttpErrors {
-            refused: of(&self.counters.refused),
-            doubted: of(&self.counters.doubted),
-            unanswered: of(&self.counters.unanswered),
-            unexpected: of(&self.counters.unexpected),
-        }
+        self.counters.errors()
     }
 
     /// Wait until `more` further readings were acknowledged, for at most `limit`.
@@ -264,12 +270,7 @@ impl HttpTraffic {
             acknowledged: of(&self.counters.acknowledged),
             given_up: of(&self.counters.given_up),
             not_sent: of(&self.counters.not_sent),
-            errors: HttpErrors {
-                refused: of(&self.counters.refused),
-                doubted: of(&self.counters.doubted),
-                unanswered: of(&self.counters.unanswered),
-                unexpected: of(&self.counters.unexpected),
-            },
+            errors: self.counters.errors(),
             first_unexpected: noted.first_unexpected,
             latencies: noted.latencies,
             duration,

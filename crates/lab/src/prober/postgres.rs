@@ -46,10 +46,9 @@ impl Writer {
 
     async fn try_once(&mut self) -> Option<()> {
         if self.open.is_none() {
-            let (session, access) = match self.standby.take() {
-                Some(session) => session.ask_again(DEADLINE).await.ok()?,
-                None => Session::connect(&self.target, self.address, DEADLINE).await.ok()?,
-            };
+            let kept = self.standby.take();
+            let asked = Session::ask(kept, &self.target, self.address, DEADLINE).await;
+            let (session, access) = asked.ok()?;
             if access == Access::ReadOnly {
                 self.standby = Some(session);
                 return None;
