@@ -24,6 +24,8 @@ pub enum Stay {
     Up,
     /// It goes.
     Gone,
+    /// It goes if all was well; else its processes end and its files stay, for whoever looks into it.
+    GoneIfWell,
 }
 
 /// A lab that is up.
@@ -90,11 +92,16 @@ pub async fn with_lab(
     let acted = act(&mut stage, &mut interruption).await;
     match stay {
         Stay::Up => progress.say(format!("the stack stays up: {}", stage.state.api)),
-        Stay::Gone => {
+        Stay::Gone | Stay::GoneIfWell => {
+            let well = matches!(acted, Ok(code) if code == ExitCode::SUCCESS);
+            let data = if well || stay == Stay::Gone { Data::Remove } else { Data::Keep };
             // What fails now must not hide what came of it.
-            if let Err(error) = down::stop(&plan.directory, &account, Data::Remove, progress).await
-            {
+            if let Err(error) = down::stop(&plan.directory, &account, data, progress).await {
                 progress.say(format!("taking the stack down failed: {error:#}"));
+            }
+            if data == Data::Keep {
+                let directory = plan.directory.display();
+                progress.say(format!("its files stay in {directory} until the next lab there"));
             }
         }
     }

@@ -3,14 +3,16 @@
 //!
 //! In one round data servers are killed in one region only: the loss of both copies at once is nobody's
 //! to prevent. Frozen, cut off and restarted is anything, at any time. All faults of a round begin in its
-//! first half and last into its second, so that they overlap.
-
-use std::collections::BTreeSet;
+//! first half and last into its second, so that they overlap; none is a part of another, which would be
+//! gone already or mended with it.
 
 use crate::scenario::{Apart, Break, Ends, Step};
 
 /// How long a round goes on at least and at most before everything is mended, in milliseconds.
 const LASTS: (u64, u64) = (2_000, 9_000);
+
+/// How often a fault that fits is looked for.
+const TRIES: usize = 200;
 
 /// Where an operator moves the writer: away from where it is then.
 const OTHER: &str = "other";
@@ -49,12 +51,16 @@ pub fn round(seed: u64, number: u64, apart: Apart) -> Vec<(u64, Step)> {
     let doomed = random.one(&["region1", "region2"]);
     let faults = 3 + random.below(3) as usize;
     let mut steps = Vec::new();
-    let mut broken = BTreeSet::new();
-    while broken.len() < faults {
+    let mut broken: Vec<String> = Vec::new();
+    for _ in 0..TRIES {
+        if broken.len() == faults {
+            break;
+        }
         let one = fault(&mut random, doomed, apart);
-        if !broken.insert(one.what.clone()) {
+        if broken.iter().any(|other| meet(other, &one.what)) {
             continue;
         }
+        broken.push(one.what.clone());
         let at = random.below(lasts / 2);
         // Some last until all is mended.
         let mended = lasts / 2 + random.below(lasts);
@@ -70,6 +76,16 @@ pub fn round(seed: u64, number: u64, apart: Apart) -> Vec<(u64, Step)> {
     }
     steps.sort_by_key(|(at, _)| *at);
     steps
+}
+
+/// Whether two targets are the same, or one is a part of the other: a process or a link of a region.
+fn meet(one: &str, other: &str) -> bool {
+    let holds = |site: &str, part: &str| {
+        site.starts_with("region")
+            && !site.contains('-')
+            && part.split(['.', '-']).any(|word| word == site)
+    };
+    one == other || holds(one, other) || holds(other, one)
 }
 
 fn fault(random: &mut Random, doomed: &str, apart: Apart) -> Break {
@@ -93,6 +109,8 @@ fn fault(random: &mut Random, doomed: &str, apart: Apart) -> Break {
 
 #[cfg(test)]
 mod tests {
+    use std::collections::BTreeSet;
+
     use super::*;
 
     fn is_data(one: &Break) -> bool {
@@ -117,14 +135,18 @@ mod tests {
             assert!(killed.len() <= 1, "round {number} kills data servers in {killed:?}");
         }
         assert!(different.len() >= 25, "only {different:?}");
+        assert!(meet("region1", "main.region1") && meet("region1-witness", "region1"));
+        assert!(!meet("region1", "main.region2") && !meet("agent.region1", "main.region1"));
         assert_ne!(round(7, 1, Apart::Loopback), round(8, 1, Apart::Loopback));
     }
 
     #[test]
     fn at_least_three_faults_of_a_round_are_there_at_once() {
-        for number in 1..=300 {
+        for (number, apart) in
+            (1..=300).flat_map(|one| [(one, Apart::Namespaces), (one, Apart::Loopback)])
+        {
             let (mut now, mut most) = (BTreeSet::new(), 0);
-            for (_, step) in round(11, number, Apart::Namespaces) {
+            for (_, step) in round(11, number, apart) {
                 match step {
                     Step::Break(one) => assert!(now.insert(one.what), "broken twice"),
                     Step::Heal { what } => assert!(now.remove(&what.unwrap()), "was not broken"),

@@ -3,12 +3,14 @@
 //!
 //! The seed is printed first. The same seed draws the same rounds; when exactly a real process meets
 //! them is the machine's affair. A soak may be interrupted at any time: what it came to is judged and
-//! appended to the results, and the same command goes on from there.
+//! appended to the results, and the same command goes on from there. One that found something ends, and
+//! leaves the files of its lab to whoever looks into it.
 
 mod draw;
 mod results;
 
-use std::path::PathBuf;
+use std::collections::BTreeSet;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::time::{Duration, Instant};
 
@@ -75,6 +77,7 @@ struct Soak {
 #[derive(Debug, Default)]
 struct Counted {
     faults: u64,
+    overlapping: Option<u64>,
     moves: u64,
     commanded: u64,
     protected_worst: Duration,
@@ -86,7 +89,7 @@ pub async fn run(arguments: &SoakArgs) -> Result<ExitCode> {
         Some(path) => Total::read(path)?,
         None => Total::default(),
     };
-    if total.sum(|one| one.moves) >= arguments.moves {
+    if total.sum(Stretch::proven_moves) >= arguments.moves {
         tell!("{}", total.text());
         return Ok(ExitCode::SUCCESS);
     }
@@ -96,12 +99,12 @@ pub async fn run(arguments: &SoakArgs) -> Result<ExitCode> {
     let apart = if arguments.netns { Apart::Namespaces } else { Apart::Loopback };
     let netns = if arguments.netns { " --netns" } else { "" };
     tell!("seed {seed}; again: tier0 lab soak{netns} --seed {seed} --from-round {from_round}");
-    let stay = if arguments.keep { Stay::Up } else { Stay::Gone };
+    let stay = if arguments.keep { Stay::Up } else { Stay::GoneIfWell };
     with_lab(&arguments.which, apart, stay, async |stage, interruption| {
         let epoch = protected_epoch(stage, PROTECTED).await.context("it never was protected")?;
         let mut soak = Soak { seed, apart, next_round: from_round, epoch, before: None };
         loop {
-            let left = arguments.moves.saturating_sub(total.sum(|one| one.moves));
+            let left = arguments.moves.saturating_sub(total.sum(Stretch::proven_moves));
             let (stretch, interrupted) = soak.stretch(stage, interruption, left).await?;
             if let Some(path) = &arguments.results {
                 results::append(path, &stretch)?;
@@ -115,7 +118,7 @@ pub async fn run(arguments: &SoakArgs) -> Result<ExitCode> {
             if failed {
                 return Ok(ExitCode::FAILURE);
             }
-            if interrupted || total.sum(|one| one.moves) >= arguments.moves {
+            if interrupted || total.sum(Stretch::proven_moves) >= arguments.moves {
                 return Ok(ExitCode::SUCCESS);
             }
         }
@@ -163,8 +166,13 @@ impl Soak {
             Err(error) => failure = failure.or(Some(format!("{error:#}"))),
         }
         if let Some(before) = self.before.replace(plan.directory.clone()) {
-            stretch.lost += lost_since(&before, &targets).await?;
-            std::fs::remove_dir_all(&before).context("remove a ledger that was read twice")?;
+            match lost_since(&before, &targets).await {
+                Ok(lost) => stretch.lost += lost,
+                Err(error) => failure = failure.or(Some(format!("{error:#}"))),
+            }
+        }
+        if failure.is_none() && stretch.lost == 0 {
+            forget_what_diverged(stage)?;
         }
         stretch.failure = failure;
         stretch.seconds = began.elapsed().as_secs();
@@ -176,7 +184,11 @@ impl Soak {
             Apart::Loopback => "loopback",
             Apart::Namespaces => "namespaces",
         };
-        let commit = std::env::current_exe().map(|binary| Build::of(&binary).commit);
+        let commit = std::env::current_exe().map(|binary| {
+            let build = Build::of(&binary);
+            let changed = if build.working_tree == "changed" { "-changed" } else { "" };
+            format!("{}{changed}", build.commit)
+        });
         Stretch {
             ended: jiff::Timestamp::now().to_string(),
             commit: commit.unwrap_or_else(|_| "unknown".to_owned()),
@@ -186,6 +198,7 @@ impl Soak {
             next_round: self.next_round,
             seconds: 0,
             faults: counted.faults,
+            overlapping: counted.overlapping,
             moves: counted.moves,
             commanded: counted.commanded,
             acknowledged: 0,
@@ -211,6 +224,7 @@ impl Soak {
         tell!("\nround {number} of seed {}", self.seed);
         let mut operators = JoinSet::new();
         let mut signal = None;
+        let (mut broken, mut most) = (BTreeSet::new(), 0);
         for (at, step) in draw::round(self.seed, number, self.apart) {
             let due = began + Duration::from_millis(at);
             tokio::select! {
@@ -220,19 +234,28 @@ impl Soak {
             if signal.is_some() {
                 break;
             }
-            counted.faults += u64::from(matches!(step, Step::Break(_)));
             match step {
                 // What breaks meanwhile does not wait for the answer.
                 Step::Failover { .. } => {
                     operators.spawn(move_away(stage.api.clone(), stage.progress));
                 }
                 // What is gone already cannot be broken again.
-                step => {
-                    if let Err(error) = scenario::take(stage, &step).await {
-                        stage.progress.say(format!("{step:?}: {error:#}"));
+                step => match (scenario::take(stage, &step).await, step) {
+                    (Ok(()), Step::Break(one)) => {
+                        counted.faults += 1;
+                        broken.insert(one.what);
+                        most = most.max(broken.len() as u64);
                     }
-                }
+                    (Ok(()), Step::Heal { what: Some(what) }) => {
+                        broken.remove(&what);
+                    }
+                    (Ok(()), _) => {}
+                    (Err(error), step) => stage.progress.say(format!("{step:?}: {error:#}")),
+                },
             }
+        }
+        if signal.is_none() {
+            counted.overlapping = Some(counted.overlapping.map_or(most, |least| least.min(most)));
         }
         scenario::heal(stage)?;
         let healed = Instant::now();
@@ -258,7 +281,8 @@ impl Soak {
     /// Wait until all is well, and count what the writer has moved.
     async fn whole_again(&mut self, stage: &Stage, counted: &mut Counted) -> Result<()> {
         let epoch = protected_epoch(stage, PROTECTED).await?;
-        counted.moves += epoch - self.epoch;
+        let moves = epoch.checked_sub(self.epoch);
+        counted.moves += moves.with_context(|| format!("epoch {epoch} after {}", self.epoch))?;
         self.epoch = epoch;
         Ok(())
     }
@@ -295,9 +319,30 @@ async fn protected_epoch(stage: &Stage, limit: Duration) -> Result<u64> {
 
 const PROMISED: [WritePath; 2] = [WritePath::Postgres, WritePath::RedisWait];
 
-async fn lost_since(ledger: &std::path::Path, targets: &Targets) -> Result<u64> {
+/// What is gone of a stretch that was read back before. Its ledger goes if that is nothing.
+async fn lost_since(ledger: &Path, targets: &Targets) -> Result<u64> {
     let report = ledger::check(ledger, targets).await.context("read the stretch before again")?;
-    Ok(report.missing(&PROMISED).len() as u64)
+    let lost = report.missing(&PROMISED).len() as u64;
+    if lost == 0 {
+        std::fs::remove_dir_all(ledger).context("remove a ledger that was read twice")?;
+    }
+    Ok(lost)
+}
+
+/// Remove what nodes kept of what had diverged: nothing that was promised is missing, so nobody needs
+/// it, and hours of it would fill the disk.
+fn forget_what_diverged(stage: &Stage) -> Result<()> {
+    for node in stage.state.stack()?.datastores.iter().flat_map(|one| &one.nodes) {
+        let data = &node.data_directory;
+        let (Some(beside), Some(name)) = (data.parent(), data.file_name()) else { continue };
+        let kept = format!("{}.diverged-", name.to_string_lossy());
+        for entry in std::fs::read_dir(beside).context("look for what diverged")?.flatten() {
+            if entry.file_name().to_string_lossy().starts_with(&kept) {
+                std::fs::remove_dir_all(entry.path()).context("remove what diverged")?;
+            }
+        }
+    }
+    Ok(())
 }
 
 /// Add what was read back to what was counted.

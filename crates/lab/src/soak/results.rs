@@ -26,6 +26,8 @@ pub struct Stretch {
     pub seconds: u64,
     /// How much was broken.
     pub faults: u64,
+    /// How much was broken at once, in the whole round where that was least.
+    pub overlapping: Option<u64>,
     /// Changes of the writer.
     pub moves: u64,
     /// How many of them were commanded, and answered so.
@@ -53,6 +55,13 @@ pub struct Stretch {
 pub struct Total {
     /// Each line.
     pub stretches: Vec<Stretch>,
+}
+
+impl Stretch {
+    /// Moves whose writes were read back; others prove nothing.
+    pub fn proven_moves(&self) -> u64 {
+        if self.acknowledged > 0 { self.moves } else { 0 }
+    }
 }
 
 impl Total {
@@ -83,7 +92,7 @@ impl Total {
     /// With 95 % certainty at most this part of the moves loses a promised write: the rule of
     /// three, which says nothing once one was lost.
     pub fn bound(&self) -> Option<f64> {
-        let moves = self.sum(|one| one.moves);
+        let moves = self.sum(Stretch::proven_moves);
         (moves > 0 && self.sum(|one| one.lost) == 0).then(|| 3.0 / moves as f64)
     }
 
@@ -100,13 +109,15 @@ impl Total {
             None => "no bound can be given".to_owned(),
         };
         format!(
-            "{} moves of the writer ({} commanded) among {} faults in {} rounds, {} s\n{} writes \
-             acknowledged: {} promised ones lost, {} twice; {} unconfirmed Redis writes gone\n{} \
-             writes without an answer; longest wait of a PostgreSQL client {} ms\nprotected again \
-             at most {protected:.1} s after a round; {failed} stretches failed\n{bound}",
-            self.sum(|one| one.moves),
+            "{} moves of the writer ({} commanded) among {} faults, in each round at least {} at \
+             once, in {} rounds, {} s\n{} writes acknowledged: {} promised ones lost, {} twice; {} \
+             unconfirmed Redis writes gone\n{} writes without an answer; longest wait of a \
+             PostgreSQL client {} ms\nprotected again at most {protected:.1} s after a round; \
+             {failed} stretches failed\n{bound}",
+            self.sum(Stretch::proven_moves),
             self.sum(|one| one.commanded),
             self.sum(|one| one.faults),
+            self.stretches.iter().filter_map(|one| one.overlapping).min().unwrap_or_default(),
             self.sum(|one| one.next_round - one.from_round),
             self.sum(|one| one.seconds),
             self.sum(|one| one.acknowledged),
@@ -121,13 +132,14 @@ impl Total {
 
 /// Append a line, and have it on the disk.
 pub fn append(path: &Path, stretch: &Stretch) -> Result<()> {
-    let line = serde_json::to_string(stretch).context("serialise the result")?;
+    let line = serde_json::to_string(stretch).context("serialise the result")? + "\n";
     let mut file = std::fs::OpenOptions::new()
         .create(true)
         .append(true)
         .open(path)
         .with_context(|| format!("open {}", path.display()))?;
-    writeln!(file, "{line}")
+    // At once, so that whoever is killed meanwhile leaves a whole line or none.
+    file.write_all(line.as_bytes())
         .and_then(|()| file.sync_all())
         .with_context(|| format!("append to {}", path.display()))
 }
@@ -146,6 +158,7 @@ mod tests {
             next_round,
             seconds: 30,
             faults: 7,
+            overlapping: Some(3),
             moves,
             commanded: 1,
             acknowledged: 1_000,
@@ -172,6 +185,9 @@ mod tests {
         assert_eq!(total.sum(|one| one.moves), 10);
         assert_eq!(total.bound(), Some(0.3));
         assert!(total.text().contains("at most 30.00 % of moves"), "{}", total.text());
+        append(&path, &Stretch { acknowledged: 0, ..stretch(7, 7, 90, 0) }).unwrap();
+        let total = Total::read(&path).unwrap();
+        assert_eq!((total.next_round(7), total.bound()), (Some(7), Some(0.3)));
         append(&path, &stretch(9, 3, 40, 1)).unwrap();
         assert_eq!(Total::read(&path).unwrap().bound(), None);
         std::fs::write(&path, "{}\n").unwrap();
