@@ -347,6 +347,10 @@ pub struct Claim {
     /// operation promotes nobody beside an old primary that is not confirmed stopped (L5).
     #[serde(default)]
     pub old_side_is_down: bool,
+    /// The operation whose place it takes: one that has moved the writer and cannot finish. It owns
+    /// the stack again if this one is undone, and is over once this one has moved the writer.
+    #[serde(default)]
+    pub superseded: Option<Box<Claim>>,
 }
 
 /// An operation that left the record.

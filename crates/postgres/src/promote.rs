@@ -8,7 +8,7 @@ use std::time::Duration;
 use tier0_core::order::{Fact, PromoteMember};
 use tier0_core::words::{Lsn, SyncName, SystemId, Timeline, WalPosition};
 
-use crate::base_directory::BaseDirectory;
+use crate::base_directory::{BaseDirectory, mark_standby};
 use crate::conf;
 use crate::deadline::Deadline;
 use crate::hba::Clients;
@@ -76,7 +76,7 @@ impl Server {
         deadline: Deadline,
     ) -> Attempt<Fact> {
         if self.running()?.is_none() {
-            self.start_to_promote(names, deadline).await?;
+            self.start_to_promote(proof, names, deadline).await?;
         }
         let session = self.session(deadline).await?;
         match self.place(&session, deadline).await? {
@@ -97,13 +97,28 @@ impl Server {
 
     /// Start a server that has ended since the writer moved: only the agent starts one, and while
     /// the operation goes on nothing else is ordered for this node.
-    async fn start_to_promote(&self, names: Option<&SyncName>, deadline: Deadline) -> Attempt<()> {
-        match BaseDirectory::look(&self.node.paths) {
-            BaseDirectory::Standby => self.launch(deadline).await,
+    async fn start_to_promote(
+        &self,
+        proof: Proof<'_>,
+        names: Option<&SyncName>,
+        deadline: Deadline,
+    ) -> Attempt<()> {
+        match (BaseDirectory::look(&self.node.paths), proof) {
+            (BaseDirectory::Standby, _) => self.launch(deadline).await,
             // Promoted, and ended since: it starts with clients kept out, and is judged like any
             // primary before they are let in.
-            BaseDirectory::Primary => self.start(names, deadline).await.map(|_| ()),
-            BaseDirectory::Empty | BaseDirectory::Unusable => {
+            (BaseDirectory::Primary, Proof::Member(_)) => {
+                self.start(names, deadline).await.map(|_| ())
+            }
+            // It may be an old writer to which the way leads back, while another one has written
+            // on a later timeline. Its own history must not go on as if nobody had: it takes a
+            // timeline of its own, as a standby does (xlog.c, StartupXLOG).
+            (BaseDirectory::Primary, Proof::LossAccepted(_)) => {
+                self.configure_primary(names.map(conf::rule).unwrap_or_default()).await?;
+                mark_standby(&self.node.paths.data).await.map_err(Trouble::io("standby.signal"))?;
+                self.launch(deadline).await
+            }
+            (BaseDirectory::Empty | BaseDirectory::Unusable, _) => {
                 Err(Trouble::failed("the server is not running, and has no data to start with"))
             }
         }

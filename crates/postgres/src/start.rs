@@ -31,7 +31,6 @@ impl Server {
             check_length(name)?;
         }
         let rule = names.map(conf::rule).unwrap_or_default();
-        let role = RoleConf::Primary { rule: rule.clone() };
         self.until_gone(deadline).await?;
         if self.running()?.is_some() {
             let session = self.session(deadline).await?;
@@ -61,9 +60,7 @@ impl Server {
             }
         }
         self.refuse_foreign_marker().await?;
-        self.forget_join().await?;
-        self.keep_operators_files().await?;
-        self.write_configuration(&self.node.paths.data, Clients::KeptOut, &role).await?;
+        self.configure_primary(rule.clone()).await?;
         self.launch(deadline).await?;
         let in_force = self.names_in_force(deadline).await?;
         if in_force == rule {
@@ -73,6 +70,14 @@ impl Server {
                 "synchronous_standby_names is '{in_force}' after the start, not '{rule}'"
             )))
         }
+    }
+
+    /// Write the files of a primary whose commits wait by this rule, clients kept out.
+    pub(crate) async fn configure_primary(&self, rule: String) -> Attempt<()> {
+        self.forget_join().await?;
+        self.keep_operators_files().await?;
+        let role = RoleConf::Primary { rule };
+        self.write_configuration(&self.node.paths.data, Clients::KeptOut, &role).await
     }
 
     /// From here this order says what the rule is, not a join that was begun before.

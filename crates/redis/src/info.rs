@@ -40,6 +40,8 @@ pub struct ServerInfo {
     pub maxmemory: u64,
     /// `redis_version`.
     pub version: Option<String>,
+    /// `run_id`: another one after each start of the process.
+    pub run: Option<String>,
     /// `rdb_saves`.
     pub rdb_saves: Option<u64>,
     /// `rdb_bgsave_in_progress`.
@@ -106,6 +108,7 @@ impl ServerInfo {
             used_memory: number("used_memory").unwrap_or(0),
             maxmemory: number("maxmemory").unwrap_or(0),
             version: fields.get("redis_version").map(|&version| version.to_owned()),
+            run: fields.get("run_id").map(|&run| run.to_owned()),
             rdb_saves: number("rdb_saves"),
             bgsave_running: is("rdb_bgsave_in_progress", "1"),
             bgsave_ok: is("rdb_last_bgsave_status", "ok"),

@@ -23,6 +23,7 @@ mod divergence;
 mod files;
 mod follow;
 pub mod hold;
+mod in_step;
 mod info;
 mod last_seen;
 mod node;

@@ -12,6 +12,7 @@ use tokio::time::{Instant, sleep, timeout_at};
 use crate::connection::{Batch, Door};
 use crate::disk::Files;
 use crate::files::Latest;
+use crate::in_step::InStep;
 use crate::info::ServerInfo;
 use crate::last_seen::LastSeen;
 use crate::process;
@@ -47,6 +48,8 @@ pub(crate) struct Memory {
     pub last_seen: Option<LastSeen>,
     /// When it was last written down.
     pub written: Option<Instant>,
+    /// When the data was last as new as the master's.
+    pub in_step: InStep,
 }
 
 /// A running pause.

@@ -67,6 +67,7 @@ impl RedisNode {
 
     /// Keep the position, so that it can be told after a crash how far this node was.
     pub(crate) fn remember(&self, info: &ServerInfo) {
+        self.memory().in_step.seen(info, Instant::now());
         let (Some(role), Some(position), false) = (info.role, info.position(), info.loading) else {
             return;
         };

@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use tier0_core::observe::RedisRole;
 use tier0_core::order::Fact;
+use tokio::time::Instant;
 
 use crate::conf::{self, AppendOnly};
 use crate::connection::Batch;
@@ -88,10 +89,19 @@ impl RedisNode {
         if info.link_up {
             return Ok(());
         }
-        let Some(down) = info.link_down_seconds else {
+        // One that was started again since has no time to say: its agent may know one.
+        let known = {
+            let (now, in_step) = (Instant::now(), &mut self.memory().in_step);
+            in_step.seen(info, now);
+            in_step.ago(info, now)
+        };
+        let Some(down) = info.link_down_seconds.or(known.map(|ago| ago.as_secs())) else {
             return Err(Trouble::refused(
                 "redis-never-linked",
-                format!("{id} has not been linked to a master since it started"),
+                format!(
+                    "{id} has not been linked to a master since it started, and its agent has not \
+                     seen how new the data was that it started with"
+                ),
             ));
         };
         // Sentinel's own rule for candidates (sentinel.c, sentinelSelectSlave): the link may be

@@ -71,7 +71,9 @@ impl RedisNode {
         if let Some(logs) = self.place.log_file.parent() {
             builder.create(logs).map_err(|e| Trouble::file("create", logs, &e))?;
         }
-        let append_only = match (self.files.append_only, self.files.look(&self.place)) {
+        let on_disk = self.files.look(&self.place);
+        self.memory().in_step.starts_again(on_disk);
+        let append_only = match (self.files.append_only, on_disk) {
             (true, OnDisk::Snapshot) => AppendOnly::OffWhileLoading,
             (true | false, _) => AppendOnly::AsConfigured,
         };

@@ -185,6 +185,29 @@ async fn a_replica_that_is_not_ready_is_not_promoted() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_replica_that_its_agent_saw_in_step_is_promoted_though_it_was_started_again_since() {
+    let lab = Lab::running(0, RedisMode::Vote).await;
+    lab.ask_node(0, &["SET", "a", "1"]).await.unwrap();
+    lab.until("the replica has it", Duration::from_secs(5), async || {
+        let view = lab.view(1).await;
+        view.link_up && view.keys == 1
+    })
+    .await;
+    lab.kill(1);
+    // The master takes so long to begin with a full copy that it is gone before.
+    lab.ask_node(0, &["CONFIG", "SET", "repl-diskless-sync", "yes"]).await.unwrap();
+    lab.ask_node(0, &["CONFIG", "SET", "repl-diskless-sync-delay", "600"]).await.unwrap();
+    let order = lab.follow(0, 0);
+    let followed = lab.nodes[1].perform(&order, Duration::from_secs(2), &|_| {}).await;
+    assert!(matches!(followed, Outcome::Unknown { .. }), "{followed:?}");
+    lab.kill(0);
+    assert!(!lab.view(1).await.link_up);
+    lab.done(1, Order::RedisPromote { accept_loss: false }).await;
+    let view = lab.view(1).await;
+    assert_eq!((view.role, view.keys), (Some(RedisRole::Master), 1));
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_frozen_server_is_silent_and_nothing_hangs() {
     let lab = Lab::running(0, RedisMode::Vote).await;
     for warm in [true, false] {

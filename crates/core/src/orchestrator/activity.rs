@@ -59,6 +59,8 @@ pub struct Activity {
     pub abort: Option<Refusal>,
     /// It was answered; what remains is retried in the background.
     pub answered: bool,
+    /// The operation that has moved the writer and cannot finish, whose place this one takes.
+    pub supersedes: Option<OperationId>,
 }
 
 /// One step of an operation.
@@ -422,6 +424,20 @@ impl Activity {
     /// Whether every step is settled.
     pub fn is_settled(&self) -> bool {
         self.steps.iter().all(|state| matches!(state.progress, Progress::Settled { .. }))
+    }
+
+    /// Whether the writer has moved, it was said what stays closed, and the rest is only retried.
+    pub fn is_retrying(&self) -> bool {
+        self.answered && self.phase == ClaimPhase::After
+    }
+
+    /// Whether anything is still to be done for a datastore.
+    pub fn works_on(&self, datastore: &DatastoreName) -> bool {
+        self.exceptions.contains_key(datastore)
+            || self.steps.iter().any(|state| {
+                state.key.datastore.as_ref() == Some(datastore)
+                    && !matches!(state.progress, Progress::Settled { .. })
+            })
     }
 
     /// Whether a step of this datastore was ever sent to its old side.

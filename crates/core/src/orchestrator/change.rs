@@ -162,14 +162,7 @@ pub fn apply(record: &Record, change: &Change, wall: WallMillis) -> Result<Recor
     match change {
         Change::Drive { driver } => next.driver = driver.clone(),
         Change::Claim(claim) => {
-            if let Some(other) = &record.claim
-                && Guard::OneClaim.holds()
-            {
-                return Err(Refusal::new(
-                    "operation-running",
-                    format!("{} {} owns the stack", other.kind, other.operation),
-                ));
-            }
+            may_claim(record.claim.as_ref(), claim.superseded.as_deref())?;
             next.claim = Some(claim.clone());
         }
         Change::Swap { operation, members, waiting } => {
@@ -189,8 +182,8 @@ pub fn apply(record: &Record, change: &Change, wall: WallMillis) -> Result<Recor
             claim.phase = ClaimPhase::Aborting;
         }
         Change::Finish(finished) => {
-            claimed(&mut next, &finished.operation)?;
-            next.claim = None;
+            let superseded = claimed(&mut next, &finished.operation)?.superseded.take();
+            next.claim = superseded.map(|claim| *claim);
             next.finished = Some(finished.clone());
         }
         Change::Number { datastore } => {
@@ -233,6 +226,22 @@ pub fn apply(record: &Record, change: &Change, wall: WallMillis) -> Result<Recor
     Ok(next)
 }
 
+/// One operation owns the stack (R4). Another one takes its place only where it has moved the writer
+/// and can go no further: whoever asks has seen just that claim.
+fn may_claim(owner: Option<&Claim>, superseded: Option<&Claim>) -> Result<(), Refusal> {
+    let replaces = owner == superseded && owner.is_none_or(|it| it.phase == ClaimPhase::After);
+    if replaces || !Guard::OneClaim.holds() {
+        return Ok(());
+    }
+    Err(match owner {
+        Some(owner) => Refusal::new(
+            "operation-running",
+            format!("{} {} owns the stack", owner.kind, owner.operation),
+        ),
+        None => Refusal::new("operation-running", "the operation to be replaced has just ended"),
+    })
+}
+
 /// A leave that was on its way to the store when the move was asked for comes first.
 fn still_member(record: &Record, name: &DatastoreName, member: &SyncName) -> Result<(), Refusal> {
     let takeover = record.datastores.get(name).map(|datastore| &datastore.takeover);
@@ -258,6 +267,7 @@ fn swap(
         return Err(Refusal::new("aborting", "the operation is being aborted"));
     }
     claim.phase = ClaimPhase::After;
+    claim.superseded = None;
     let target = claim.target.clone();
     let (from, accept_loss) = (claim.from.clone(), claim.accept_loss);
     for (name, datastore) in &record.datastores {
@@ -307,7 +317,11 @@ fn join(record: &Record, next: &mut Record, member: &Member) -> Result<(), Refus
             format!("{} is not the newest membership, {} is", member.name, datastore.memberships),
         ));
     }
-    let moving = record.claim.as_ref().is_some_and(|claim| claim.kind.moves_writer());
+    // One that has swapped relies on no member any more, and may never end by itself.
+    let moving = record
+        .claim
+        .as_ref()
+        .is_some_and(|claim| claim.kind.moves_writer() && claim.phase != ClaimPhase::After);
     if moving && Guard::NoJoinWhileMoving.holds() {
         return Err(Refusal::new("operation-running", "the writer is being moved"));
     }

@@ -15,7 +15,7 @@ use crate::observe::{
 use crate::record::{DatastoreKind, DatastoreRecord, Member, OperationKind};
 use crate::words::{DatastoreName, Lsn, Moment, NodeId, Region, SyncName};
 
-use super::activity::Ended;
+use super::activity::{Activity, Ended};
 use super::change::Change;
 use super::input::{Consent, Now};
 use super::output::Effect;
@@ -412,8 +412,8 @@ impl Orchestrator {
     /// Look at every datastore that nothing is being done to.
     pub(super) fn decide(&mut self, now: &Now, out: &mut Vec<Effect>) {
         let Some(record) = self.record.clone() else { return };
-        let moving = record.claim.is_some()
-            || self.activities.values().any(|activity| activity.kind.moves_writer());
+        // One that can go no further leaves the datastores alone that it has opened.
+        let moving = self.stack_is_free(&record).is_err();
         if (moving && Guard::NoRepairWhileMoving.holds()) || !self.wanted.is_empty() {
             return;
         }
@@ -421,6 +421,7 @@ impl Orchestrator {
         for name in self.settings.shape.datastores.keys().cloned().collect::<Vec<_>>() {
             let busy = self.activities.values().any(|activity| {
                 activity.node.as_ref().is_some_and(|node| *node.datastore() == name)
+                    || activity.is_retrying() && activity.works_on(&name)
             });
             if busy {
                 continue;
@@ -588,10 +589,11 @@ impl Orchestrator {
     /// About once a second, when nothing else is done, raise the floors of members to what they
     /// have flushed (P3).
     pub(super) fn raise_floors(&mut self, now: &Now) {
-        let quiet = self.activities.is_empty() && self.wanted.is_empty() && self.storing.is_none();
+        let idle = self.activities.values().all(Activity::is_retrying);
+        let quiet = idle && self.wanted.is_empty() && self.storing.is_none();
         let due = now.moment.since(self.floors_at) >= self.settings.limits.floors;
         let Some(record) = &self.record else { return };
-        if !quiet || !due || record.claim.is_some() {
+        if !quiet || !due || self.stack_is_free(record).is_err() {
             return;
         }
         let mut floors = BTreeMap::new();

@@ -469,6 +469,7 @@ impl Activity {
             accepted_risks,
             abort: None,
             answered: false,
+            supersedes: claim.superseded.as_ref().map(|claim| claim.operation.clone()),
         }
     }
 

@@ -214,6 +214,9 @@ impl Orchestrator {
         if self.is_driving() {
             // Before anything is decided: leases of the run before are waited out from here on.
             self.watch.begin(now.moment);
+            if self.storing.is_none() && self.wanted.is_empty() {
+                self.resume(now, &mut out);
+            }
             self.advance_all(now, &mut out);
             // One fresh id per input: a repair waits for the next.
             if !self.watch_writer(now, &mut out) {
@@ -389,7 +392,8 @@ impl Orchestrator {
         self.settle(now, &operation, &key, Verdict::Done { learnt: None }, out);
     }
 
-    /// Go on with, or undo, the operation that an earlier run left in the record.
+    /// Go on with, or undo, the operation that an earlier run left in the record; or whose place
+    /// another one had taken that was undone.
     fn resume(&mut self, now: &Now, out: &mut Vec<Effect>) {
         let Some(claim) = self.record.as_ref().and_then(|record| record.claim.clone()) else {
             return;

@@ -4,7 +4,7 @@
 use std::time::Duration;
 
 use crate::guard::Guard;
-use crate::observe::{ProcessState, ProtectionMode};
+use crate::observe::{PostgresRole, PostgresView, ProcessState, ProtectionMode};
 use crate::order::{Order, PromoteMember, Refusal};
 use crate::readiness::{self, Question};
 use crate::record::{Claim, ClaimPhase, DatastoreRecord, End, Finished, OperationKind};
@@ -136,6 +136,9 @@ impl Orchestrator {
                 send(node, Order::PostgresCheckpoint, limits.checkpoint)
             }),
             Step::Vote => send(&new, Order::RedisVote, limits.command),
+            Step::Drain if self.seen.postgres(&old).is_some_and(is_standby) => {
+                skip(format!("{old} is a standby: it never became the writer"))
+            }
             Step::Drain => self.order_to_old(now, activity, name, |node| {
                 send(node, Order::PostgresDrain, limits.cooperation)
             }),
@@ -438,7 +441,14 @@ impl Orchestrator {
             members: Default::default(),
             accept_loss: activity.consent != Consent::None,
             old_side_is_down: activity.consent == Consent::AcceptLossOldSideIsDown,
+            superseded: self.superseded(activity).map(Box::new),
         }
+    }
+
+    /// The claim of the operation whose place this one takes, if it still owns the stack.
+    fn superseded(&self, activity: &Activity) -> Option<Claim> {
+        let claim = self.record.as_ref()?.claim.clone()?;
+        (activity.supersedes.as_ref() == Some(&claim.operation)).then_some(claim)
     }
 
     /// The swap waits until the target is known to have heard of the record from which it starts
@@ -526,6 +536,9 @@ impl Orchestrator {
         let send = |limit| Begin::Send { node: old.clone(), order: Order::PostgresStop, limit };
         if activity.from == activity.target {
             return skip("the writer did not move");
+        }
+        if self.is_member(old) {
+            return skip(format!("{old} has joined since"));
         }
         match self.seen.answering(old, now.moment, limits.cooperation) {
             Answering::Yes if !activity.without_old.contains_key(name) => send(limits.stop),
@@ -616,6 +629,10 @@ impl Orchestrator {
             None => false,
         }
     }
+}
+
+fn is_standby(view: &PostgresView) -> bool {
+    view.role == Some(PostgresRole::Standby)
 }
 
 fn floor_of(activity: &Activity, name: &DatastoreName) -> Option<WalPosition> {

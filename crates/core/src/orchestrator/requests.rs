@@ -203,14 +203,22 @@ impl Orchestrator {
         Ok(node.clone())
     }
 
-    fn stack_is_free(&self, record: &Record) -> Result<(), Refusal> {
-        if let Some(claim) = &record.claim {
+    /// The operation that has moved the writer, cannot finish, and is retried in the background.
+    fn retrying(&self) -> Option<&Activity> {
+        self.activities.values().find(|activity| activity.is_retrying())
+    }
+
+    /// Nobody moves the writer, or whoever did can go no further: a new operation leads out of that.
+    pub(super) fn stack_is_free(&self, record: &Record) -> Result<(), Refusal> {
+        let retrying = self.retrying().map(|activity| &activity.id);
+        if let Some(claim) = record.claim.as_ref().filter(|it| Some(&it.operation) != retrying) {
             return Err(Refusal::new(
                 "operation-running",
                 format!("{} {} owns the stack", claim.kind, claim.operation),
             ));
         }
-        match self.activities.values().find(|activity| activity.kind.moves_writer()) {
+        let moving = |activity: &&Activity| activity.kind.moves_writer() && !activity.is_retrying();
+        match self.activities.values().find(moving) {
             Some(activity) => Err(Refusal::new(
                 "operation-running",
                 format!("{} {} owns the stack", activity.kind, activity.id),
@@ -247,6 +255,7 @@ impl Orchestrator {
     fn datastore_is_free(&self, datastore: &DatastoreName) -> Result<(), Refusal> {
         let busy = self.activities.values().find(|activity| {
             activity.node.as_ref().is_some_and(|node| node.datastore() == datastore)
+                || activity.is_retrying() && activity.works_on(datastore)
         });
         match busy {
             Some(activity) => Err(Refusal::new(
@@ -298,6 +307,7 @@ impl Orchestrator {
             accepted_risks,
             abort: None,
             answered: false,
+            supersedes: self.retrying().map(|activity| activity.id.clone()),
         };
         out.push(Effect::Began(Box::new(activity.clone())));
         out.push(activity.note(now, None, None, Noted::Accepted { kind, by }));

@@ -39,8 +39,8 @@ use crate::observe::{
 };
 use crate::orchestrator::{Consent, Lag, Seen, Settings, Timing};
 use crate::order::Refusal;
-use crate::record::{DatastoreKind, Record};
-use crate::words::{DatastoreName, Lsn, Moment, NodeId, Region};
+use crate::record::{ClaimPhase, DatastoreKind, Record};
+use crate::words::{DatastoreName, Lsn, Moment, NodeId, OperationId, Region};
 
 /// Everything a check may look at.
 pub struct Question<'a> {
@@ -148,6 +148,14 @@ impl Question<'_> {
                 Some(seen.age(self.now)? + Duration::from_millis(looked))
             })
             .max()
+    }
+
+    /// The operation that moved the writer away from the target and cannot finish, where one owns
+    /// the stack: what it has not opened on the new side was accepted by nobody since.
+    fn unfinished_move_from_target(&self) -> Option<&OperationId> {
+        let claim = self.record.claim.as_ref()?;
+        let unfinished = claim.phase == ClaimPhase::After && claim.from == *self.target;
+        unfinished.then_some(&claim.operation)
     }
 
     /// Whether the old side's agent answers.

@@ -1,7 +1,8 @@
 //! The target is a running standby, and has replayed nearly all that it received: a promotion
 //! replays the rest first, at disk speed.
 
-use crate::observe::{PostgresRole, ProcessState};
+use crate::observe::{PostgresRole, PostgresView, ProcessState};
+use crate::orchestrator::Consent;
 use crate::words::DatastoreName;
 
 use super::{Finding, Level, Question};
@@ -12,7 +13,17 @@ pub fn check(question: &Question, name: &DatastoreName) -> Vec<Finding> {
         let sentence = format!("nothing is known of {node}");
         return vec![Finding::new("standby-not-running", Level::Fail, Some(name), sentence)];
     };
-    let running = if view.process != ProcessState::Running {
+    let primary = |view: &PostgresView| view.role == Some(PostgresRole::Primary);
+    let opened = question.postgres(&question.old_node(name)).is_some_and(primary);
+    let accepted = question.consent != Consent::None;
+    let back = question.unfinished_move_from_target().filter(|_| accepted && !opened);
+    let running = if let (Some(operation), ProcessState::Stopped) = (back, view.process) {
+        let sentence = format!(
+            "{node} is stopped; it was the writer until {operation}, which has not opened {}",
+            question.old_node(name)
+        );
+        Finding::new("standby-not-running", Level::Warn, Some(name), sentence)
+    } else if view.process != ProcessState::Running {
         let state = match view.process {
             ProcessState::NoData => "has no data",
             ProcessState::Unusable => "has data that cannot be used",

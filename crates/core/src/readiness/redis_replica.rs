@@ -14,6 +14,26 @@ pub fn check(question: &Question, name: &DatastoreName) -> Finding {
     let Some(view) = question.redis(&node) else {
         return finding(Level::Fail, format!("nothing is known of {node}"));
     };
+    let old = question.redis(&question.old_node(name));
+    let opened = old.is_none_or(|view| view.role == Some(RedisRole::Master));
+    let back = question.unfinished_move_from_target().filter(|_| !opened);
+    let usable = match view.process {
+        ProcessState::Stopped => true,
+        ProcessState::Running => !view.loading && view.role.is_some(),
+        ProcessState::Starting
+        | ProcessState::Silent
+        | ProcessState::NoData
+        | ProcessState::Unusable => false,
+    };
+    if let (Some(operation), true) = (back, usable) {
+        return finding(
+            Level::Warn,
+            format!(
+                "{node} was the master until {operation}, which has not opened {}",
+                question.old_node(name)
+            ),
+        );
+    }
     if view.process != ProcessState::Running {
         return finding(Level::Fail, format!("{node} does not run, or does not answer"));
     }
@@ -26,7 +46,6 @@ pub fn check(question: &Question, name: &DatastoreName) -> Finding {
     let Some(position) = view.position() else {
         return finding(Level::Fail, format!("{node} does not know its position"));
     };
-    let old = question.redis(&question.old_node(name));
     let old_runs = question.old_agent_answers()
         && old.is_some_and(|view| view.process == ProcessState::Running);
     if !old_runs {

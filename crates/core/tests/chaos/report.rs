@@ -13,6 +13,8 @@ pub struct Counts {
     pub moves_aborted: u64,
     pub moves_refused: u64,
     pub moves_closed: u64,
+    /// Operations that could go no further, whose place another one took.
+    pub superseded: u64,
     pub swaps: u64,
     pub swaps_with_loss_accepted: u64,
     pub core_restarts: u64,
@@ -65,6 +67,7 @@ impl Counts {
             (&mut self.moves_aborted, other.moves_aborted),
             (&mut self.moves_refused, other.moves_refused),
             (&mut self.moves_closed, other.moves_closed),
+            (&mut self.superseded, other.superseded),
             (&mut self.swaps, other.swaps),
             (&mut self.swaps_with_loss_accepted, other.swaps_with_loss_accepted),
             (&mut self.core_restarts, other.core_restarts),

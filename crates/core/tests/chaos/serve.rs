@@ -401,7 +401,8 @@ impl Chaos {
         }
         let server = &self.servers[id];
         if !server.runs() {
-            return self.promote_ended(id, names.as_ref());
+            let loss = member.is_none() && *accept_loss;
+            return self.promote_ended(id, names.as_ref(), loss);
         }
         if server.base == Base::Primary {
             let before = |member: &tier0_core::order::PromoteMember| {
@@ -447,9 +448,16 @@ impl Chaos {
 
     /// A server that ended is started on what it has, clients kept out; the promotion goes on at
     /// the next look.
-    fn promote_ended(&mut self, id: &NodeId, names: Option<&SyncName>) -> Option<Outcome> {
+    fn promote_ended(
+        &mut self,
+        id: &NodeId,
+        names: Option<&SyncName>,
+        loss: bool,
+    ) -> Option<Outcome> {
         let server = self.servers.get_mut(id).unwrap();
         match server.base {
+            // Another one may have written since: it takes a timeline of its own.
+            Base::Primary if loss => server.base = Base::Standby,
             Base::Empty => return failed("the server is not running"),
             Base::Primary => {
                 server.names = names.map(ToString::to_string).unwrap_or_default();

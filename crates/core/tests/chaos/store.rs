@@ -96,14 +96,27 @@ impl Chaos {
     }
 
     /// Who owns the stack goes on, is aborted, or moves the writer; and never two of these (R4).
-    fn check_claim(&self, before: &Record, next: &Record) {
+    fn check_claim(&mut self, before: &Record, next: &Record) {
         let Some(was) = &before.claim else { return };
         match &next.claim {
             None => {
                 let finished = next.finished.as_ref().unwrap();
                 assert_eq!(finished.operation, was.operation, "it left, and it is not said how");
+                assert!(was.superseded.is_none() || was.phase != ClaimPhase::After);
                 let undone = matches!(finished.end, End::Undone { .. });
                 assert_eq!(undone, was.phase != ClaimPhase::After, "{was:?} ended as {finished:?}");
+            }
+            Some(is) if is.superseded.as_deref() == Some(was) => {
+                assert_eq!(was.phase, ClaimPhase::After, "it was replaced, and may yet be undone");
+                assert_eq!(is.phase, ClaimPhase::Before);
+                self.counts.superseded += 1;
+            }
+            Some(is) if was.superseded.as_deref() == Some(is) => {
+                let finished = next.finished.as_ref().unwrap();
+                assert_eq!(finished.operation, was.operation, "it left, and it is not said how");
+                assert!(
+                    matches!(finished.end, End::Undone { .. }) && was.phase != ClaimPhase::After
+                );
             }
             Some(is) => {
                 assert_eq!(is.operation, was.operation, "another operation took the stack");

@@ -155,6 +155,7 @@ fn claim(id: &str, kind: OperationKind, from: &str, target: &str, accept_loss: b
         members: BTreeMap::new(),
         accept_loss,
         old_side_is_down: false,
+        superseded: None,
     }
 }
 
@@ -170,7 +171,10 @@ fn changes(record: &Record) -> Vec<Change> {
         let operation: OperationId = id.parse().unwrap();
         for accept_loss in [false, true] {
             let kind = OperationKind::Switchover;
-            all.push(Change::Claim(claim(id, kind, record.writer.as_str(), other, accept_loss)));
+            let fresh = claim(id, kind, record.writer.as_str(), other, accept_loss);
+            let superseded = record.claim.clone().map(Box::new);
+            all.push(Change::Claim(Claim { superseded, ..fresh.clone() }));
+            all.push(Change::Claim(fresh));
         }
         for number in 1..=2 {
             let name = SyncName::new(node(&format!("pg1.{other}")), number);
@@ -259,12 +263,16 @@ fn wrong(record: &Record, change: &Change, next: &Record) -> Option<&'static str
         if member.name.membership() != before.memberships {
             return Some("an old membership joins");
         }
-        if record.claim.is_some() {
+        if record.claim.as_ref().is_some_and(|claim| claim.phase != ClaimPhase::After) {
             return Some("somebody joins while the writer is being moved");
         }
     }
     let (Some(was), is) = (&record.claim, &next.claim) else { return None };
-    let same = is.as_ref().is_none_or(|is| is.operation == was.operation);
+    let replaced = |is: &Claim| {
+        was.phase == ClaimPhase::After && is.superseded.as_deref() == Some(was)
+            || was.phase != ClaimPhase::After && was.superseded.as_deref() == Some(is)
+    };
+    let same = is.as_ref().is_none_or(|is| is.operation == was.operation || replaced(is));
     if !same {
         return Some("another operation takes the stack");
     }

@@ -497,10 +497,15 @@ impl World {
                 Outcome::done()
             }
             Order::PostgresPromote { names, .. } => {
-                if !running {
+                let server = self.servers.get_mut(&id).unwrap();
+                if !running && !server.primary {
                     return failed("down");
                 }
-                let server = self.servers.get_mut(&id).unwrap();
+                if !running {
+                    server.process = ProcessState::Running;
+                    server.admitted = true;
+                    server.names = names.as_ref().map(ToString::to_string).unwrap_or_default();
+                }
                 if !server.primary {
                     server.primary = true;
                     server.admitted = true;

@@ -93,6 +93,39 @@ scenario!(a_member_that_has_ended_is_started_to_be_promoted, {
     pair.a.client().await.expect_err("clients are kept out");
 });
 
+scenario!(the_old_writer_to_which_the_way_leads_back_takes_a_timeline_of_its_own, {
+    let (pair, member) = Pair::protected().await;
+    let client = pair.a.client().await.unwrap();
+    for number in 0..20 {
+        write(&client, number).await.unwrap();
+    }
+    // The writer moved, and what it was moved to is lost: after a clean stop, or without one. The
+    // timeline of what is lost was seen in the archive, and is not used again.
+    for (promoted, stops) in [(3, true), (4, false)] {
+        if stops {
+            pair.a.done(Order::PostgresStop).await;
+            pair.b.done(promote(&member, None)).await;
+        } else {
+            pair.a.kill_postmaster();
+            tokio::time::sleep(Duration::from_secs(1)).await;
+        }
+        let accept = Order::PostgresPromote {
+            member: None,
+            stopped_at: None,
+            accept_loss: true,
+            names: None,
+        };
+        let Fact::Promoted { position } = pair.a.done(accept).await else { panic!() };
+        assert_eq!(position.timeline, timeline(promoted));
+        assert_eq!(pair.a.rows().await, 20);
+        // Nobody is waited for, and clients are let in.
+        pair.a.done(Order::PostgresValidate { token: "back".into() }).await;
+        assert_eq!(pair.a.admin_value("SHOW synchronous_standby_names").await, "");
+        pair.a.client().await.expect("clients are let in with the promotion");
+        assert!(!pair.a.data().join("standby.signal").exists());
+    }
+});
+
 fn far_above(member: &tier0_core::order::PromoteMember) -> tier0_core::order::PromoteMember {
     tier0_core::order::PromoteMember { floor: lsn("FF/0"), ..member.clone() }
 }

@@ -2,10 +2,14 @@
 
 use std::net::SocketAddr;
 
-use serde_json::Value;
+use rustix::process::Signal;
+use serde_json::{Value, json};
 use tier0_lab::ledger::WritePath;
+use tier0_lab::processes;
 
-use crate::stack::{RECOVERY, Sentinel, Stack, acknowledged, postgres, redis, shared, until};
+use crate::stack::{
+    Ask, RECOVERY, Sentinel, Stack, Token, acknowledged, kill, postgres, redis, shared, until,
+};
 
 /// The addresses of a datastore's nodes: the writer's, then the other.
 fn nodes(status: &Value, datastore: &str) -> (SocketAddr, SocketAddr) {
@@ -130,4 +134,60 @@ async fn a_datastore_that_does_not_promote_stays_closed_and_is_brought_along() {
     let status = api.protected(RECOVERY).await.unwrap();
     assert_eq!(status["current_region"], "region2");
     assert!(!recovers("main-2.region2").await, "it was retried forward");
+    what_can_never_be_opened_gives_way(&stack).await;
+}
+
+/// The writer is in region2 and moves to region1, where the disk of one datastore is lost.
+async fn what_can_never_be_opened_gives_way(stack: &Stack) {
+    let api = stack.api();
+    let before = postgres(stack, "main-2.region2").await.unwrap();
+    acknowledged(&before, "BEFORE-THE-DISK-WAS-LOST").await.unwrap();
+    std::fs::remove_file(stack.directory.join("region1/main-2/data.member")).unwrap();
+    let first = api.failover("region1").await;
+    assert_eq!(first.status, 500, "{first:?}");
+    // Its agent starts a server that has ended, to promote it.
+    let agent = stack.process("agent.region1").unwrap();
+    processes::signal(agent, Signal::STOP);
+    kill(stack.process("main-2.region1").unwrap());
+    std::fs::remove_dir_all(stack.directory.join("region1/main-2/data")).unwrap();
+    processes::signal(agent, Signal::CONT);
+    // What was opened is protected again, though the operation is not over.
+    until(RECOVERY, async || {
+        let status = api.status().await?;
+        let all = status["datastores"].as_array().ok_or("no datastores")?;
+        let is =
+            |name: &str| all.iter().find(|one| one["name"] == name).map(|one| &one["protection"]);
+        let retried = status["operation"]["operation_id"] == first.operation();
+        if retried && is("main") == Some(&"protected".into()) {
+            Ok(())
+        } else {
+            Err(status.to_string())
+        }
+    })
+    .await
+    .unwrap();
+    let refused = api.failover("region2").await;
+    refused.refuses(409, "not-in-takeover-set");
+    let body =
+        json!({ "accept_loss": true, "reason": "the disk is gone", "requested_by": "a test" });
+    let ask = Ask { token: Token::AcceptLoss, body: body.to_string(), key: None };
+    api.post("/failover/region2", ask).await.succeeds();
+    let session = postgres(stack, "main-2.region2").await.unwrap();
+    acknowledged(&session, "AFTER-THE-WAY-BACK").await.unwrap();
+    let device = "BEFORE-THE-DISK-WAS-LOST";
+    let found = session
+        .query("SELECT 1 FROM device_telemetry WHERE device_id = $1", &[&device])
+        .await
+        .unwrap();
+    assert_eq!(found.len(), 1, "what was acknowledged before is there");
+    // The other copy is a person's to give up.
+    until(RECOVERY, async || {
+        let status = api.status().await?.to_string();
+        if status.contains("P18") { Ok(()) } else { Err(status) }
+    })
+    .await
+    .unwrap();
+    api.post("/rebuild/main-2.region1", Ask::default()).await.succeeds();
+    let status = api.protected(RECOVERY).await.unwrap();
+    assert_eq!(status["current_region"], "region2");
 }
