@@ -570,6 +570,17 @@ settings! {
                 .read_by(BACKENDS)
                 .agrees(&["a datastore of kind `postgres`"])
         ),
+        /// Hours after which a reading is deleted; 0 keeps all. Whole days go at once, when the last
+        /// reading of the day is so old.
+        #[serde(default)]
+        pub retention_hours: u64 => About::Setting(
+            setting(
+                Kind::Whole { unit: Unit::Hours, least: 0, most: 876_600 },
+                &["8760", "8760"],
+            )
+            .or(Fallback::Value("0"))
+            .read_by(BACKENDS)
+        ),
         /// The Redis datastore it caches in.
         pub redis: DatastoreName => About::Setting(
             setting(Kind::Name("datastore"), &[r#""cache""#])

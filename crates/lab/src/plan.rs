@@ -309,6 +309,7 @@ fn telemetry(
                 } else {
                     Vec::new()
                 },
+                retention_hours: 0,
                 postgres: first(DatastoreKind::Postgres)?,
                 redis: first(DatastoreKind::Redis)?,
             })

@@ -39,7 +39,12 @@ impl Service {
         let database = Arc::new(database);
         tokio::spawn({
             let database = Arc::clone(&database);
-            async move { database.migrate().await }
+            // The setting is bounded so that it fits.
+            let hours = i32::try_from(settings.retention_hours).ok().filter(|hours| *hours > 0);
+            async move {
+                database.migrate().await;
+                database.keep_partitions(hours).await;
+            }
         });
         let committer = Committer::start(&database, &metrics);
         let cache = Arc::new(Cache::new(datastore(&settings.redis)?, &settings.region)?);

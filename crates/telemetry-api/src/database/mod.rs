@@ -1,14 +1,16 @@
 //! PostgreSQL as an application must use it when its writer may move at any moment.
 //!
 //! - `session`: one connection, and what the end of an insert proves.
-//! - `node`: the sessions of one server.
-//! - `schema`: the tables, in versions.
+//! - `node`: the sessions of one server. `pool`: how many there can be.
+//! - `schema`: the tables, in versions. `partitions`: one for each day.
 //! - this file: which server is the writer, and how long and where to try again.
 //!
 //! Trying again is safe because an insert is idempotent on (device, time). Being told "duplicate"
 //! is no proof that the first one is safe, though; see `session`.
 
 mod node;
+mod partitions;
+mod pool;
 mod schema;
 mod session;
 
@@ -20,7 +22,7 @@ use anyhow::Context;
 use tier0_config::DatastoreSettings;
 use tier0_core::words::Region;
 use tokio::task::JoinSet;
-use tokio::time::{Instant, sleep, timeout_at};
+use tokio::time::{Instant, sleep, timeout, timeout_at};
 
 use crate::backend::{Latest, NodeHealth, Page, Role, Source};
 use crate::group::Group;
@@ -42,6 +44,13 @@ const PAUSE: Duration = Duration::from_millis(10);
 
 /// How long to wait before the tables are looked at again.
 const MIGRATE_AGAIN: Duration = Duration::from_secs(1);
+
+/// How long one node may take over its tables, before the writer is looked for again.
+const TABLES_LIMIT: Duration = Duration::from_secs(60);
+
+/// How often days are looked after, and how soon after that went wrong.
+const PARTITIONS_EVERY: Duration = Duration::from_secs(600);
+const PARTITIONS_AGAIN: Duration = Duration::from_secs(20);
 
 /// How long one node may take to answer a read.
 const READ_LIMIT: Duration = Duration::from_secs(1);
@@ -115,12 +124,31 @@ impl Database {
         loop {
             let deadline = Instant::now() + WRITE_LIMIT;
             if let Some(writer) = self.probe_for_writer(None, deadline).await {
-                match self.nodes[writer].migrate().await {
+                match in_time(self.nodes[writer].migrate()).await {
                     Ok(()) => return,
-                    Err(error) => tracing::warn!(%error, "the tables are not of this version yet"),
+                    Err(why) => tracing::warn!(%why, "the tables are not of this version yet"),
                 }
             }
             sleep(MIGRATE_AGAIN).await;
+        }
+    }
+
+    /// Look after the days, as long as the service runs; `None` keeps every reading.
+    pub(crate) async fn keep_partitions(&self, hours: Option<i32>) {
+        loop {
+            let deadline = Instant::now() + WRITE_LIMIT;
+            let kept = match self.probe_for_writer(None, deadline).await {
+                Some(writer) => in_time(self.nodes[writer].keep_partitions(hours)).await,
+                None => Err("no node accepts writes".to_owned()),
+            };
+            match kept {
+                Ok(()) => sleep(PARTITIONS_EVERY).await,
+                Err(why) => {
+                    // Until then readings lie in the rest, where they are as safe.
+                    tracing::warn!(%why, "the days of the table are looked after again later");
+                    sleep(PARTITIONS_AGAIN).await;
+                }
+            }
         }
     }
 
@@ -134,7 +162,7 @@ impl Database {
             Ok(Ok(insert)) => insert,
             Ok(Err(error)) => return Attempt::NotStored { why: error.to_string() },
             Err(_) => {
-                return Attempt::NotStored { why: "every session is busy".to_owned() };
+                return Attempt::NotStored { why: "no session is free".to_owned() };
             }
         };
         loop {
@@ -253,5 +281,13 @@ impl Database {
             health.push(NodeHealth { region: node.region().clone(), role });
         }
         health
+    }
+}
+
+/// What came of work on the tables, or that nobody knows yet.
+async fn in_time(work: impl Future<Output = Result<(), SessionError>>) -> Result<(), String> {
+    match timeout(TABLES_LIMIT, work).await {
+        Ok(done) => done.map_err(|error| error.to_string()),
+        Err(_) => Err("the server has not answered yet".to_owned()),
     }
 }

@@ -14,23 +14,18 @@ use std::collections::HashSet;
 use std::future::poll_fn;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::time::Duration;
 
 use jiff::Timestamp;
 use serde_json::{Map, Value};
 use tokio::task::JoinHandle;
-use tokio::time::timeout;
 use tokio_postgres::error::{DbError, Severity, SqlState};
 use tokio_postgres::types::{Json, ToSql};
 use tokio_postgres::{AsyncMessage, Client, Config, NoTls, Row, Statement};
 
-use super::schema;
+use super::{partitions, schema};
 use crate::group::Group;
 use crate::reading::{DeviceId, Reading};
 use crate::selection::{Of, Selection};
-
-/// How long connecting may take as a whole; the client's own limit covers only the TCP part.
-const CONNECT_LIMIT: Duration = Duration::from_secs(1);
 
 const INSERT: &str = "\
     INSERT INTO device_telemetry \
@@ -92,9 +87,9 @@ pub(crate) enum Attempt {
 /// Why a session gave no answer.
 #[derive(Debug, thiserror::Error)]
 pub(super) enum SessionError {
-    /// Connecting took too long.
-    #[error("the server did not accept a session in time")]
-    ConnectTimeout,
+    /// Nobody waits for the answer any more, or will ever give one.
+    #[error("the service is ending")]
+    Ending,
     /// The server or the network said no.
     #[error("{}", describe(.0))]
     Postgres(#[from] tokio_postgres::Error),
@@ -122,9 +117,7 @@ impl Drop for Session {
 impl Session {
     /// Connect.
     pub(super) async fn open(config: &Config) -> Result<Session, SessionError> {
-        let (client, mut connection) = timeout(CONNECT_LIMIT, config.connect(NoTls))
-            .await
-            .map_err(|_| SessionError::ConnectTimeout)??;
+        let (client, mut connection) = config.connect(NoTls).await?;
         let cancelled_waits = Arc::new(AtomicU64::new(0));
         let counted = Arc::clone(&cancelled_waits);
         let driver = tokio::spawn(async move {
@@ -157,6 +150,11 @@ impl Session {
     /// Bring the tables to the newest version. After a failure the session must be dropped.
     pub(super) async fn migrate(&self) -> Result<(), SessionError> {
         Ok(schema::migrate(&self.client).await?)
+    }
+
+    /// Make and drop partitions. After a failure the session must be dropped.
+    pub(super) async fn keep_partitions(&self, hours: Option<i32>) -> Result<(), SessionError> {
+        Ok(partitions::keep(&self.client, hours).await?)
     }
 
     /// Insert a group, all of it or nothing.
@@ -258,6 +256,9 @@ impl Session {
 
 /// Which readings of a group the server says it has inserted: of two of the same name, the first.
 fn fresh(group: &Group, rows: &[Row]) -> Result<Vec<bool>, tokio_postgres::Error> {
+    if rows.len() == group.len() {
+        return Ok(vec![true; rows.len()]);
+    }
     let mut inserted = HashSet::with_capacity(rows.len());
     for row in rows {
         inserted.insert((row.try_get::<_, &str>(0)?, row.try_get::<_, Timestamp>(1)?));
@@ -294,6 +295,11 @@ fn judge(error: &tokio_postgres::Error) -> Attempt {
     match db.parsed_severity() {
         Some(Severity::Error) => {}
         Some(_) | None => return Attempt::Unknown { why },
+    }
+    // The row's day got its own partition while the insert waited for that of the rest. A constraint
+    // of the table has a name; the bounds of a partition have none.
+    if *db.code() == SqlState::CHECK_VIOLATION && db.constraint().is_none() {
+        return Attempt::NotStored { why };
     }
     // Class 22 is a bad value, class 23 a broken constraint.
     if db.code().code().starts_with("22") || db.code().code().starts_with("23") {

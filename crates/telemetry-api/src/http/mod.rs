@@ -19,6 +19,7 @@ use axum::extract::{DefaultBodyLimit, Path, RawQuery, State};
 use axum::http::{StatusCode, header};
 use axum::response::{IntoResponse, Json, Response};
 use axum::routing::{get, post};
+use jiff::Timestamp;
 use serde_json::{Value, json};
 
 use crate::backend::{Backend, Latest, Page, Role, Written};
@@ -92,7 +93,9 @@ async fn latest<B: Backend>(State(backend): State<Arc<B>>, Path(id): Path<String
     };
     match backend.latest(&device).await {
         Latest::Found { reading, source } => {
-            Json(json!({"source": source, "reading": reading})).into_response()
+            let age = reading.timestamp_utc.duration_until(Timestamp::now()).as_secs_f64();
+            let body = json!({"source": source, "age_seconds": age, "reading": reading});
+            Json(body).into_response()
         }
         Latest::Absent => {
             let body = json!({"problem": format!("no reading of device {}", device.as_str())});

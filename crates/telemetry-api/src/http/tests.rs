@@ -6,6 +6,7 @@ use std::net::SocketAddr;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
+use jiff::Timestamp;
 use serde_json::{Value, json};
 use tokio::sync::oneshot;
 
@@ -249,6 +250,10 @@ async fn latest_says_where_it_was_found() {
     let answer: Value = serde_json::from_str(&text).unwrap();
     assert_eq!((status, &answer["source"]), (200, &json!("local")));
     assert_eq!(answer["reading"], valid());
+    let measured: Timestamp = valid()["timestamp_utc"].as_str().unwrap().parse().unwrap();
+    let age = measured.duration_until(Timestamp::now()).as_secs_f64();
+    let said = answer["age_seconds"].as_f64().unwrap();
+    assert!((age - 60.0..=age).contains(&said), "{said} s, not {age} s");
     assert_eq!(server.get("/devices/nobody/latest").await.0, 404);
     assert_eq!(server.get("/devices/dark/latest").await.0, 503);
     assert_eq!(server.get("/devices/a%00b/latest").await.0, 422);

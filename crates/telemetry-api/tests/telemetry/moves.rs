@@ -9,27 +9,39 @@ use tokio::sync::oneshot;
 use crate::servers::{Lab, Server, connect, free_port};
 
 #[derive(Clone)]
-struct Service {
+pub struct Service {
     port: u16,
-    client: reqwest::Client,
+    pub client: reqwest::Client,
 }
 
 impl Service {
-    async fn post(&self, body: &Value) -> (u16, Value, Duration) {
+    /// The one that listens there, as soon as it does.
+    pub async fn at(port: u16) -> Service {
+        let service = Service { port, client: reqwest::Client::new() };
+        let url = format!("http://127.0.0.1:{port}/health");
+        let limit = Instant::now() + Duration::from_secs(30);
+        while service.client.get(&url).send().await.is_err() {
+            assert!(Instant::now() < limit, "the service does not start");
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+        service
+    }
+
+    pub async fn post(&self, body: &Value) -> (u16, Value, Duration) {
         let start = Instant::now();
         let url = format!("http://127.0.0.1:{}/telemetry", self.port);
         let answer = self.client.post(url).body(body.to_string()).send().await.unwrap();
         (answer.status().as_u16(), answer.json().await.unwrap(), start.elapsed())
     }
 
-    async fn get(&self, path: &str) -> (u16, Value) {
+    pub async fn get(&self, path: &str) -> (u16, Value) {
         let url = format!("http://127.0.0.1:{}{path}", self.port);
         let answer = self.client.get(url).send().await.unwrap();
         (answer.status().as_u16(), answer.json().await.unwrap())
     }
 }
 
-fn reading(device: &str, second: u32, value: u32) -> Value {
+pub fn reading(device: &str, second: u32, value: u32) -> Value {
     json!({
         "device_id": device, "device_type": "turbine", "site_id": "north",
         "timestamp_utc": format!("2026-11-23T10:00:{second:02}.5Z"),
@@ -37,7 +49,32 @@ fn reading(device: &str, second: u32, value: u32) -> Value {
     })
 }
 
-fn write_config(lab: &Lab, listen: u16, postgres: [u16; 2], redis: [u16; 2]) -> PathBuf {
+/// One life of the service of a region.
+pub struct Life {
+    stop: oneshot::Sender<()>,
+    served: tokio::task::JoinHandle<anyhow::Result<()>>,
+}
+
+impl Life {
+    pub fn begin(config: PathBuf, region: &str) -> Life {
+        let (stop, stopped) = oneshot::channel::<()>();
+        let region = region.parse().unwrap();
+        let served = tokio::spawn(async move {
+            tier0_telemetry_api::run(&config, region, async { drop(stopped.await) }).await
+        });
+        Life { stop, served }
+    }
+
+    /// It must not have ended by itself, and ends now.
+    pub async fn end(self) {
+        self.stop.send(()).unwrap();
+        self.served.await.unwrap().unwrap();
+    }
+}
+
+/// Where the service of region1 listens, and that of region2, and their servers.
+pub fn write_config(lab: &Lab, listen: [u16; 2], postgres: [u16; 2], redis: [u16; 2]) -> PathBuf {
+    let [listen1, listen2] = listen;
     let secret = lab.secret();
     let secret = secret.display();
     let node = |kind: &str, region: usize, port: u16| {
@@ -70,7 +107,9 @@ fn write_config(lab: &Lab, listen: u16, postgres: [u16; 2], redis: [u16; 2]) -> 
          [datastore.redis]\nserver_binary = \"/nowhere\"\npassword_file = \"{secret}\"\n\
          master_name = \"cache\"\ndown_after_ms = 3000\n\
          {}{}\
-         [[telemetry]]\nregion = \"region2\"\nlisten = \"127.0.0.1:{listen}\"\n\
+         [[telemetry]]\nregion = \"region1\"\nlisten = \"127.0.0.1:{listen1}\"\n\
+         postgres = \"db\"\nredis = \"cache\"\n\
+         [[telemetry]]\nregion = \"region2\"\nlisten = \"127.0.0.1:{listen2}\"\n\
          postgres = \"db\"\nredis = \"cache\"\n",
         agent(1),
         agent(2),
@@ -148,17 +187,11 @@ async fn service_survives_its_datastores() {
     // Clients know addresses; a server that starts again must keep its own.
     let standby_port = standby.port;
     // The service is in region2 with the standby; its Redis is region2's, region1's is dead.
-    let config = write_config(&lab, port, [primary.port, standby_port], [free_port(), redis.port]);
-    let (stop, stopped) = oneshot::channel::<()>();
-    let served = tokio::spawn(async move {
-        let stopped = async { drop(stopped.await) };
-        tier0_telemetry_api::run(&config, "region2".parse().unwrap(), stopped).await
-    });
-    let service = Service { port, client: reqwest::Client::new() };
-    while service.client.get(format!("http://127.0.0.1:{port}/health")).send().await.is_err() {
-        assert!(!served.is_finished(), "the service does not start");
-        tokio::time::sleep(Duration::from_millis(10)).await;
-    }
+    let listen = [free_port(), port];
+    let redises = [free_port(), redis.port];
+    let config = write_config(&lab, listen, [primary.port, standby_port], redises);
+    let life = Life::begin(config, "region2");
+    let service = Service::at(port).await;
 
     // Ordinary days. The table does not exist yet.
     let (status, answer, _) = service.post(&reading("t1", 0, 1)).await;
@@ -178,6 +211,14 @@ async fn service_survives_its_datastores() {
     assert_eq!(answer["source"], "cache", "{answer}");
     assert_eq!(answer["reading"], reading("t3", 0, 4), "the same from cache as was sent");
     assert_eq!(service.get("/devices/t9/latest").await.0, 404);
+    let span = "/devices/t1/readings?from=2026-11-23T10:00:00Z&to=2026-11-23T10:00:02Z&limit=1";
+    let mut next = Some(span.to_owned());
+    for second in [0, 1] {
+        let (status, page) = service.get(&next.unwrap()).await;
+        assert_eq!(status, 200, "{page}");
+        assert_eq!(page["readings"], json!([reading("t1", second, second + 1)]));
+        next = page["next"].as_str().map(str::to_owned);
+    }
     let (_, health) = service.get("/health").await;
     assert_eq!(health["postgres"][0]["role"], "writer", "{health}");
     assert_eq!(health["postgres"][1]["role"], "replica", "{health}");
@@ -246,6 +287,5 @@ async fn service_survives_its_datastores() {
     assert_eq!((status, &answer["outcome"]), (503, &json!("not-stored")), "{answer}");
     assert!(took < Duration::from_secs(6), "{took:?}");
 
-    stop.send(()).unwrap();
-    served.await.unwrap().unwrap();
+    life.end().await;
 }

@@ -26,6 +26,30 @@ pub struct Server {
 }
 
 impl Server {
+    /// Stop every process of it, so that it neither answers nor ends; and let them go on.
+    pub fn freeze(&self) {
+        self.signal_all(Signal::STOP);
+    }
+
+    pub fn thaw(&self) {
+        self.signal_all(Signal::CONT);
+    }
+
+    fn signal_all(&self, signal: Signal) {
+        // The postmaster first, lest it notice, and have no new child.
+        let postmaster = Pid::from_child(&self.child);
+        kill_process(postmaster, signal).unwrap();
+        for entry in fs::read_dir("/proc").unwrap() {
+            let Ok(stat) = fs::read_to_string(entry.unwrap().path().join("stat")) else { continue };
+            let parent = stat.rsplit(')').next().unwrap().split_whitespace().nth(1);
+            if parent == Some(&self.child.id().to_string()) {
+                let child = stat.split(' ').next().unwrap().parse().unwrap();
+                // It may have ended meanwhile.
+                let _ = kill_process(Pid::from_raw(child).unwrap(), signal);
+            }
+        }
+    }
+
     /// End it at once, without a shutdown checkpoint (PostgreSQL: immediate).
     pub fn crash(&mut self) {
         kill_process(Pid::from_child(&self.child), self.end).unwrap();
@@ -36,6 +60,8 @@ impl Server {
 impl Drop for Server {
     fn drop(&mut self) {
         if let Ok(None) = self.child.try_wait() {
+            // What is frozen does not end.
+            self.thaw();
             let _ = kill_process(Pid::from_child(&self.child), self.end);
             let _ = self.child.wait();
         }

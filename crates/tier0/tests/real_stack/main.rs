@@ -17,6 +17,7 @@ mod examples;
 mod failpoints;
 mod false_alarms;
 mod frozen;
+mod fuzz;
 mod killed_roles;
 mod lab;
 mod leases;
