@@ -125,6 +125,8 @@ guards! {
     LossNeedsOldSideDown = "L5",
     /// Nothing is repaired while the writer is being moved.
     NoRepairWhileMoving = "O1",
+    /// Repairs end when the writer is moved.
+    RepairsGiveWay = "O1",
     /// The writer is moved without being asked only where that is armed.
     OnlyArmedMoves = "O3",
     /// The old primary is stopped only after the swap.

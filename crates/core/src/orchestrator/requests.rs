@@ -368,6 +368,9 @@ impl Orchestrator {
     /// is superseded by the newer stamps of the move; what they have not begun is dropped. A move
     /// that is refused leaves them alone.
     pub(super) fn end_repairs(&mut self, now: &Now, mover: &OperationId, out: &mut Vec<Effect>) {
+        if !Guard::RepairsGiveWay.holds() {
+            return;
+        }
         let ids: Vec<OperationId> =
             self.activities.keys().filter(|id| *id != mover).cloned().collect();
         for id in ids {
