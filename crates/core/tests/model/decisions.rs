@@ -2,13 +2,14 @@
 //! histories bring the core into the same state, what a step comes to is kept for a while and found
 //! again.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::fmt::{Debug, Write};
 use std::hash::{Hash, Hasher};
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 
-use tier0_core::orchestrator::{Effect, Input, Now, Orchestrator};
+use tier0_core::orchestrator::{Effect, Input, Noted, Now, Orchestrator};
+use tier0_core::steps::Step;
 
 /// A core and what tells it from others.
 #[derive(Clone)]
@@ -85,10 +86,60 @@ type Shelf = Mutex<HashMap<(u128, u128), Found>>;
 /// How many steps are kept on a shelf before it is emptied: cores are large.
 const KEPT: usize = 300;
 
+/// How often each row of the tables explained a decision, and each step began.
+#[derive(Debug, Clone, Default)]
+pub struct Reached {
+    pub rows: BTreeMap<&'static str, usize>,
+    pub steps: BTreeMap<Step, usize>,
+}
+
+impl Reached {
+    pub fn add(&mut self, other: &Reached) {
+        for (row, count) in &other.rows {
+            *self.rows.entry(row).or_default() += count;
+        }
+        for (step, count) in &other.steps {
+            *self.steps.entry(*step).or_default() += count;
+        }
+    }
+
+    fn note(&mut self, now: &Now, core: &Orchestrator, effects: &[Effect]) {
+        for effect in effects {
+            match effect {
+                Effect::Explain { row, .. } => *self.rows.entry(row).or_default() += 1,
+                Effect::Send { key, .. } => *self.steps.entry(key.step).or_default() += 1,
+                // Steps that send nothing: the record, and what is only looked at.
+                Effect::Note(note) => {
+                    if let (Some(key), Noted::Ends { sentence }) = (&note.key, &note.what)
+                        && note.node.is_none()
+                        && sentence.starts_with("done")
+                    {
+                        *self.steps.entry(key.step).or_default() += 1;
+                    }
+                }
+                Effect::Store { .. }
+                | Effect::Load
+                | Effect::Began(_)
+                | Effect::Ended { .. }
+                | Effect::HeldBack(_)
+                | Effect::Refused { .. } => {}
+            }
+        }
+        let Some(record) = core.record() else { return };
+        let Some(other) = core.settings().shape.other(&record.writer) else { return };
+        for name in core.settings().shape.datastores.keys() {
+            if let Some(row) = core.matching_row(now, record, name, other) {
+                *self.rows.entry(row.id).or_default() += 1;
+            }
+        }
+    }
+}
+
 /// What each step came to that was made a while ago.
 pub struct Decisions {
     shelves: Vec<Shelf>,
     made: AtomicUsize,
+    reached: Mutex<Reached>,
 }
 
 impl Decisions {
@@ -96,17 +147,28 @@ impl Decisions {
         Decisions {
             shelves: (0..64).map(|_| Mutex::default()).collect(),
             made: AtomicUsize::new(0),
+            reached: Mutex::default(),
         }
     }
 
-    pub fn step(&self, core: &Core, now: &Now, input: &Input) -> Found {
-        let key = (core.digest, digest(&(now.moment, &now.fresh, input)));
+    /// What an input comes to. `mark` tells it and the time from others; it is made only where that
+    /// is not known yet, since making and telling large inputs apart takes longer than deciding.
+    pub fn step(
+        &self,
+        core: &Core,
+        mark: u128,
+        now: impl FnOnce() -> Now,
+        input: impl FnOnce() -> Input,
+    ) -> Found {
+        let key = (core.digest, mark);
         let shelf = &self.shelves[(key.0 ^ key.1) as usize % self.shelves.len()];
         if let Some(found) = shelf.lock().unwrap().get(&key) {
             return found.clone();
         }
+        let now = now();
         let mut orchestrator = (*core.orchestrator).clone();
-        let mut effects = orchestrator.step(now, input.clone());
+        let mut effects = orchestrator.step(&now, input());
+        self.reached.lock().unwrap().note(&now, &orchestrator, &effects);
         let began = effects.iter().filter(|it| matches!(it, Effect::Began(_))).count() as u8;
         effects
             .retain(|it| matches!(it, Effect::Store { .. } | Effect::Load | Effect::Send { .. }));
@@ -120,6 +182,10 @@ impl Decisions {
         }
         shelf.insert(key, found.clone());
         found
+    }
+
+    pub fn reached(&self) -> Reached {
+        self.reached.lock().unwrap().clone()
     }
 
     /// How many steps were made.

@@ -5,12 +5,13 @@
 #![allow(dead_code, clippy::unwrap_used, missing_docs)]
 
 mod decisions;
+mod known;
 mod servers;
+mod walk;
 
-use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::hash::Hash;
 
-use stateright::{Checker, Model, Property};
+use stateright::{Model, Property};
 use tier0_core::agent::{Judgement, Obeyed, hear, heard_in, judge};
 use tier0_core::observe::{AgentReport, NodeReport};
 use tier0_core::orchestrator::*;
@@ -20,8 +21,11 @@ use tier0_core::steps::StepKey;
 use tier0_core::words::*;
 
 use crate::world::{region, settings};
-use decisions::{Core, Decisions, digest};
+pub use decisions::Reached;
+use decisions::{Core, Decisions};
+use known::{Known, Marks};
 use servers::{Server, node};
+pub use walk::walk;
 
 const PLACES: [&str; 2] = ["region1", "region2"];
 
@@ -64,32 +68,6 @@ struct Reply {
     run: u8,
     operation: OperationId,
     key: StepKey,
-}
-
-/// Something with a digest, so that it is told from others in no time.
-#[derive(Debug, Clone)]
-struct Known<T> {
-    is: Arc<T>,
-    digest: u128,
-}
-
-impl<T: std::fmt::Debug> Known<T> {
-    fn new(is: T) -> Known<T> {
-        let digest = digest(&is);
-        Known { is: Arc::new(is), digest }
-    }
-}
-
-impl<T> PartialEq for Known<T> {
-    fn eq(&self, other: &Known<T>) -> bool {
-        self.digest == other.digest
-    }
-}
-
-impl<T> std::hash::Hash for Known<T> {
-    fn hash<H: std::hash::Hasher>(&self, state: &mut H) {
-        self.digest.hash(state);
-    }
 }
 
 type Flight = (Command, Reply);
@@ -177,8 +155,16 @@ impl World {
         }
     }
 
-    fn step(&mut self, decisions: &Decisions, input: &Input) {
-        let found = decisions.step(&self.core, &self.now(), input);
+    /// An input that is told from others by what it is and by a digest.
+    fn step(
+        &mut self,
+        decisions: &Decisions,
+        what: (u8, u128),
+        input: impl FnOnce(&World) -> Input,
+    ) {
+        let mut marks = Marks::new();
+        (what, self.time, self.begun).hash(&mut marks);
+        let found = decisions.step(&self.core, marks.mark(), || self.now(), || input(self));
         self.core = found.core.clone();
         self.begun += found.began;
         for effect in &found.effects {
@@ -267,11 +253,18 @@ impl World {
         StoreAnswer::Stored
     }
 
-    fn report(&mut self, place: usize) -> Input {
-        let agent = &mut self.agents[place];
+    /// An agent is polled: it hears, and reports.
+    fn polled(&mut self, decisions: &Decisions, place: usize) {
         if let Some(record) = self.core.orchestrator.record() {
-            agent.hears(&record.heard());
+            self.agents[place].hears(&record.heard());
         }
+        // What a report is made of.
+        let mut marks = Marks::new();
+        (place, &self.servers, self.agents[place].heard.digest, self.link).hash(&mut marks);
+        self.step(decisions, (0, marks.mark()), |world| world.report(place));
+    }
+
+    fn report(&self, place: usize) -> Input {
         let report = NodeReport { age_ms: 0, view: self.view(place), last: None };
         Input::Report(AgentReport {
             region: region(PLACES[place]),
@@ -435,10 +428,9 @@ impl Stack {
             joined: false,
             wrong: None,
         };
-        world.step(&self.decisions, &Input::Loaded(record));
+        world.step(&self.decisions, (1, world.stored.digest), |_| Input::Loaded(record));
         for place in 0..2 {
-            let report = world.report(place);
-            world.step(&self.decisions, &report);
+            world.polled(&self.decisions, place);
         }
         world
     }
@@ -461,18 +453,16 @@ impl Stack {
                     by: "test".to_owned(),
                     reason: "test".to_owned(),
                 };
-                world.step(decisions, &Input::Asked(request));
+                let mark = u128::from(number) << 8 | u128::from(here);
+                world.step(decisions, (2, mark << 1 | u128::from(loss)), |_| Input::Asked(request));
             }
-            Action::Tick => world.step(decisions, &Input::Tick),
+            Action::Tick => world.step(decisions, (3, 0), |_| Input::Tick),
             Action::Wait => {
                 world.left.waits -= 1;
                 world.time += 1;
-                world.step(decisions, &Input::Tick);
+                world.step(decisions, (3, 0), |_| Input::Tick);
             }
-            Action::Poll(place) => {
-                let report = world.report(place);
-                world.step(decisions, &report);
-            }
+            Action::Poll(place) => world.polled(decisions, place),
             Action::Miss(place) => {
                 world.left.misses -= 1;
                 let missed = Input::Missed {
@@ -480,8 +470,9 @@ impl Stack {
                     why: "no connection".to_owned(),
                 };
                 // One that breaks says little: two in a row count.
-                world.step(decisions, &missed);
-                world.step(decisions, &missed);
+                for _ in 0..2 {
+                    world.step(decisions, (4, place as u128), |_| missed.clone());
+                }
             }
             Action::Swap(which) | Action::SwapUnheard(which) | Action::SwapLost(which) => {
                 let swap = world.swaps.remove(which);
@@ -502,12 +493,12 @@ impl Stack {
             }
             Action::Answer => {
                 let Some(answer) = world.answer.take() else { return false };
-                world.step(decisions, &Input::Stored((*answer.is).clone()));
+                world.step(decisions, (5, answer.digest), |_| Input::Stored((*answer.is).clone()));
             }
             Action::Load => {
                 world.load = false;
-                let record = (*world.stored.is).clone();
-                world.step(decisions, &Input::Loaded(record));
+                let record = Known::clone(&world.stored);
+                world.step(decisions, (1, record.digest), |_| Input::Loaded((*record.is).clone()));
             }
             Action::Deliver(which) => {
                 let flight = world.commands.remove(which);
@@ -540,7 +531,9 @@ impl Stack {
                     outcome
                 };
                 let (operation, key) = (reply.operation, reply.key);
-                world.step(decisions, &Input::Outcome { operation, key, stamp, outcome });
+                let lost = u8::from(matches!(action, Action::LoseOutcome(_)));
+                let input = Input::Outcome { operation, key, stamp, outcome };
+                world.step(decisions, (6 + lost, back.digest), |_| input);
             }
             Action::CoreEnds => {
                 world.left.core_ends -= 1;
@@ -656,44 +649,5 @@ impl Model for Stack {
             }),
             Property::sometimes("the old side joins", |_, world: &World| world.joined),
         ]
-    }
-}
-
-/// What walking through a stack came to.
-#[derive(Debug)]
-pub struct Walked {
-    /// Nothing was left out for lack of time.
-    pub whole: bool,
-    pub states: usize,
-    pub transitions: usize,
-    pub decisions: usize,
-    pub deepest: usize,
-    pub reached: Vec<&'static str>,
-    /// What is wrong, and the way there.
-    pub wrong: Option<String>,
-}
-
-/// Walk through everything that can happen within a budget.
-pub fn walk(budget: Budget, threads: usize, limit: Duration) -> Walked {
-    let began = Instant::now();
-    let checker = Stack::new(budget)
-        .checker()
-        .threads(threads)
-        .finish_when(stateright::HasDiscoveries::AnyFailures)
-        .timeout(limit)
-        .spawn_dfs()
-        .join();
-    let wrong = checker.discovery("nothing is wrong").map(|path| {
-        let what = path.last_state().wrong.clone().unwrap_or_default();
-        format!("{what}, after {:?}", path.into_actions())
-    });
-    Walked {
-        whole: began.elapsed() < limit,
-        states: checker.unique_state_count(),
-        transitions: checker.state_count(),
-        decisions: checker.model().decided(),
-        deepest: checker.max_depth(),
-        reached: checker.discoveries().into_keys().collect(),
-        wrong,
     }
 }
