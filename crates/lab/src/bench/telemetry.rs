@@ -110,7 +110,7 @@ async fn measure_all(state: &LabState, progress: Progress) -> Result<Vec<Measure
     for trip in trips {
         if *trip > 0 {
             let delay = Some(format!("{}ms", trip / 2).parse()?);
-            let change = Change { delay, jitter: None, loss: None, rate: None, flow: None };
+            let change = Change { delay, ..Change::default() };
             let lanes = link::between(End::Region1, Some(End::Region2))?;
             control::ask(&state.directory, &[Order { lanes, what: What::Change(change) }])?;
         }

@@ -109,18 +109,21 @@ impl Wires {
         let mut number = 0;
         loop {
             let length = self.devices[from.index()].recv(&mut buffer).await;
-            let packet = &buffer[..length.with_context(|| format!("read from {}", from.name()))?];
+            let length = length.with_context(|| format!("read from {}", from.name()))?;
+            let packet = &mut buffer[..length];
             let Some(to) = destination(packet, self.instance).filter(|to| *to != from) else {
                 continue;
             };
             let now = self.lanes.now();
-            match self.lanes.with(from, to, |lane| lane.send(now, packet.len())) {
-                Fate::Now => self.deliver(to, packet),
-                Fate::Lost => {}
-                Fate::At(at) => {
-                    number += 1;
-                    let held = Held { at, number, from, to, packet: packet.to_vec() };
-                    later.send(held).map_err(|_| anyhow!("nobody delivers any more"))?;
+            for _ in 0..self.lanes.with(from, to, |lane| lane.copies(packet)) {
+                match self.lanes.with(from, to, |lane| lane.send(now, packet.len())) {
+                    Fate::Now => self.deliver(to, packet),
+                    Fate::Lost => {}
+                    Fate::At(at) => {
+                        number += 1;
+                        let held = Held { at, number, from, to, packet: packet.to_vec() };
+                        later.send(held).map_err(|_| anyhow!("nobody delivers any more"))?;
+                    }
                 }
             }
         }

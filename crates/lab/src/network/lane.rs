@@ -1,11 +1,13 @@
 //! One direction of one link: what becomes of each packet. Pure: time is handed in, and chance comes
 //! from a seed.
 
+use std::collections::BTreeSet;
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
-use super::shape::{Flow, Shape};
+use super::packet;
+use super::shape::{Connections, Flow, Loss, Shape};
 
 /// What waits at a thin link is at most as much as this sends; more is lost, as in a router.
 const LONGEST_QUEUE: Duration = Duration::from_millis(500);
@@ -26,7 +28,7 @@ pub enum Fate {
 pub struct Counts {
     /// Packets that arrived or will.
     pub carried: u64,
-    /// Packets that vanished because it was cut.
+    /// Packets that vanished because it was cut for them.
     pub cut: u64,
     /// Packets that vanished by chance.
     pub lost: u64,
@@ -44,6 +46,8 @@ pub struct Lane {
     sent_at: Duration,
     /// When the last packet arrives: none overtakes it.
     arrives_at: Duration,
+    /// The connections that were opened since only such pass.
+    opened: BTreeSet<packet::Connection>,
 }
 
 impl Lane {
@@ -55,6 +59,7 @@ impl Lane {
             random: seed,
             sent_at: Duration::ZERO,
             arrives_at: Duration::ZERO,
+            opened: BTreeSet::new(),
         }
     }
 
@@ -70,7 +75,43 @@ impl Lane {
 
     /// Other settings from now on. What is under way arrives as it was to.
     pub fn reshape(&mut self, shape: Shape) {
+        if shape.connections != self.shape.connections {
+            self.opened.clear();
+        }
         self.shape = shape;
+    }
+
+    /// How many copies of a packet there are to send: none of one that does not pass. One that ends
+    /// its connection is changed to say so.
+    pub fn copies(&mut self, packet: &mut [u8]) -> usize {
+        let shape = self.shape;
+        let fits = shape.largest.is_none_or(|most| packet.len() <= usize::from(most));
+        if !fits || !self.passes(packet) {
+            self.counts.cut += 1;
+            return 0;
+        }
+        if self.happens(shape.reset) {
+            packet::reset(packet);
+        }
+        1 + usize::from(self.happens(shape.doubled))
+    }
+
+    fn happens(&mut self, share: Loss) -> bool {
+        let drawn = self.draw() % 1_000_000;
+        share.takes(u32::try_from(drawn).unwrap_or(u32::MAX))
+    }
+
+    fn passes(&mut self, packet: &[u8]) -> bool {
+        let Some(connection) = packet::connection(packet) else { return true };
+        match (self.shape.connections, packet::opens(packet)) {
+            (Connections::All, _) => true,
+            (Connections::Open, opens) => !opens,
+            (Connections::New, true) => {
+                self.opened.insert(connection);
+                true
+            }
+            (Connections::New, false) => self.opened.contains(&connection),
+        }
     }
 
     /// Whether what is under way still arrives: nothing leaves a link that was cut.
@@ -88,8 +129,7 @@ impl Lane {
             self.counts.cut += 1;
             return Fate::Lost;
         }
-        let drawn = self.draw() % 1_000_000;
-        if self.shape.loss.takes(u32::try_from(drawn).unwrap_or(u32::MAX)) {
+        if self.happens(self.shape.loss) {
             self.counts.lost += 1;
             return Fate::Lost;
         }
@@ -203,6 +243,27 @@ mod tests {
         let fates: Vec<Fate> = (0..100).map(|_| lane.send(MS, 1_250)).collect();
         assert_eq!(fates.iter().filter(|fate| **fate != Fate::Lost).count(), 49);
         assert_eq!(lane.counts().overflowed, 51);
+    }
+
+    #[test]
+    fn large_packets_vanish_and_some_come_twice() {
+        let mut lane =
+            lane(Change { largest: Some(600), doubled: "10%".parse().ok(), ..Change::default() });
+        assert_eq!(lane.copies(&mut [0; 601]), 0);
+        let copies: usize = (0..10_000).map(|_| lane.copies(&mut [0; 600])).sum();
+        assert!((10_800..11_200).contains(&copies), "{copies} of 10000");
+    }
+
+    #[test]
+    fn only_open_or_only_new_connections_pass() {
+        let mut lane = lane(Change { connections: Some(Connections::Open), ..Change::default() });
+        let (mut opening, mut data) = (packet::tests::tcp(7, 0x02), packet::tests::tcp(7, 0x10));
+        assert_eq!((lane.copies(&mut opening), lane.copies(&mut data)), (0, 1));
+        let new = Change { connections: Some(Connections::New), ..Change::default() };
+        lane.reshape(new.applied_to(lane.shape()));
+        assert_eq!((lane.copies(&mut data), lane.copies(&mut opening)), (0, 1));
+        assert_eq!(lane.copies(&mut data), 1);
+        assert_eq!(lane.copies(&mut packet::tests::tcp(8, 0x10)), 0);
     }
 
     #[test]

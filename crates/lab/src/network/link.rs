@@ -6,7 +6,7 @@ use anyhow::{Context, Result, bail};
 use clap::Args;
 
 use super::control::{self, LaneView, Order, What};
-use super::shape::{Change, Delay, Flow, Loss, Rate};
+use super::shape::{Change, Connections, Delay, Flow, Loss, Rate};
 use super::{End, Network};
 use crate::command::Which;
 use crate::state::LabState;
@@ -33,17 +33,29 @@ pub struct LinkArgs {
     /// How much fits through, each way, as 100mbit.
     #[arg(long, requires = "from")]
     pub rate: Option<Rate>,
+    /// The share of packets that arrive twice, each way, as 2%.
+    #[arg(long, requires = "from")]
+    pub doubled: Option<Loss>,
+    /// The share of TCP packets that end their connection, each way, as 1%.
+    #[arg(long, requires = "from")]
+    pub reset: Option<Loss>,
+    /// Let no packet pass that is larger, in bytes; nobody is told.
+    #[arg(long, requires = "from", value_name = "BYTES")]
+    pub largest: Option<u16>,
+    /// Which TCP connections pass.
+    #[arg(long, requires = "from")]
+    pub connections: Option<Connections>,
     /// Let nothing pass; nobody is told.
     #[arg(long, requires = "from", conflicts_with_all = ["cut_one_way", "heal", "restore"])]
     pub cut: bool,
     /// Let nothing pass from the first end to the second; the way back stays as it is.
     #[arg(long, requires = "from", conflicts_with_all = ["heal", "restore"])]
     pub cut_one_way: bool,
-    /// Undo a cut; delay, loss and rate stay.
+    /// Undo a cut; delay, loss and the others stay.
     #[arg(long, requires = "from", conflicts_with = "restore")]
     pub heal: bool,
     /// Undo everything.
-    #[arg(long, requires = "from", conflicts_with_all = ["delay", "jitter", "loss", "rate"])]
+    #[arg(long, requires = "from", conflicts_with_all = ["delay", "jitter", "loss", "rate", "doubled", "reset", "largest", "connections"])]
     pub restore: bool,
     /// For programs.
     #[arg(long)]
@@ -86,6 +98,10 @@ fn orders(arguments: &LinkArgs) -> Result<Vec<Order>> {
         jitter: arguments.jitter,
         loss: arguments.loss,
         rate: arguments.rate,
+        doubled: arguments.doubled,
+        reset: arguments.reset,
+        largest: arguments.largest,
+        connections: arguments.connections,
         flow: None,
     };
     let mut orders = Vec::new();

@@ -9,6 +9,7 @@ pub mod forwarder;
 pub mod lane;
 pub mod link;
 pub mod namespaces;
+mod packet;
 pub mod shape;
 
 use std::net::Ipv4Addr;

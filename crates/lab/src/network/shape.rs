@@ -4,6 +4,7 @@ use std::str::FromStr;
 use std::time::Duration;
 
 use anyhow::{Context, Result, bail};
+use clap::ValueEnum;
 use serde::{Deserialize, Serialize};
 
 /// Whether anything passes.
@@ -15,6 +16,19 @@ pub enum Flow {
     Open,
     /// Nothing: packets vanish, and nobody is told.
     Cut,
+}
+
+/// Which TCP connections pass. Everything that is not TCP passes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize, ValueEnum)]
+#[serde(rename_all = "kebab-case")]
+pub enum Connections {
+    /// All.
+    #[default]
+    All,
+    /// Those that are open: packets that open one vanish.
+    Open,
+    /// Those that are opened from now on: packets of all others vanish.
+    New,
 }
 
 /// The settings of one direction of a link.
@@ -30,6 +44,14 @@ pub struct Shape {
     pub loss: Loss,
     /// How much fits through; `None` for whatever the machine can do.
     pub rate: Option<Rate>,
+    /// How many packets arrive twice.
+    pub doubled: Loss,
+    /// How many TCP packets end their connection.
+    pub reset: Loss,
+    /// The largest packet that passes, in bytes; larger ones vanish, and nobody is told.
+    pub largest: Option<u16>,
+    /// Which connections pass.
+    pub connections: Connections,
 }
 
 /// A time that a packet is held.
@@ -38,7 +60,7 @@ pub struct Delay {
     microseconds: u32,
 }
 
-/// The share of packets that vanish, in millionths.
+/// The share of packets to which something happens, in millionths.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
 pub struct Loss {
     millionths: u32,
@@ -63,6 +85,14 @@ pub struct Change {
     pub loss: Option<Loss>,
     /// New rate.
     pub rate: Option<Rate>,
+    /// New share that arrives twice.
+    pub doubled: Option<Loss>,
+    /// New share that ends its connection.
+    pub reset: Option<Loss>,
+    /// New largest packet.
+    pub largest: Option<u16>,
+    /// Other connections pass.
+    pub connections: Option<Connections>,
 }
 
 impl Change {
@@ -79,6 +109,10 @@ impl Change {
             jitter: self.jitter.unwrap_or(shape.jitter),
             loss: self.loss.unwrap_or(shape.loss),
             rate: self.rate.or(shape.rate),
+            doubled: self.doubled.unwrap_or(shape.doubled),
+            reset: self.reset.unwrap_or(shape.reset),
+            largest: self.largest.or(shape.largest),
+            connections: self.connections.unwrap_or(shape.connections),
         }
     }
 }
@@ -97,11 +131,17 @@ impl Shape {
             };
             parts.push(format!("{}{jitter}", self.delay.text()));
         }
-        if self.loss.millionths > 0 {
-            parts.push(format!("{} % lost", f64::from(self.loss.millionths) / 1e4));
+        let shares =
+            [(self.loss, "lost"), (self.doubled, "twice"), (self.reset, "end their connection")];
+        for (share, what) in shares.into_iter().filter(|(share, _)| share.millionths > 0) {
+            parts.push(format!("{} % {what}", f64::from(share.millionths) / 1e4));
         }
-        if let Some(rate) = self.rate {
-            parts.push(rate.text());
+        parts.extend(self.rate.map(Rate::text));
+        parts.extend(self.largest.map(|bytes| format!("at most {bytes} bytes")));
+        match self.connections {
+            Connections::All => {}
+            Connections::Open => parts.push("open connections only".to_owned()),
+            Connections::New => parts.push("new connections only".to_owned()),
         }
         if parts.is_empty() { "plain".to_owned() } else { parts.join(", ") }
     }
@@ -119,7 +159,7 @@ impl Delay {
 }
 
 impl Loss {
-    /// Whether a packet vanishes for which this number, anything below a million, was drawn.
+    /// Whether it happens to a packet for which this number, anything below a million, was drawn.
     pub fn takes(self, drawn: u32) -> bool {
         drawn < self.millionths
     }
@@ -209,10 +249,16 @@ mod tests {
             jitter: Some("1.5ms".parse().unwrap()),
             loss: Some("2%".parse().unwrap()),
             rate: Some("100mbit".parse().unwrap()),
-            flow: None,
+            doubled: Some("1%".parse().unwrap()),
+            largest: Some(600),
+            connections: Some(Connections::Open),
+            ..Change::default()
         };
         let shape = change.applied_to(Shape::default());
-        assert_eq!(shape.text(), "40 ms ± 1.5 ms, 2 % lost, 100 Mbit/s");
+        assert_eq!(
+            shape.text(),
+            "40 ms ± 1.5 ms, 2 % lost, 1 % twice, 100 Mbit/s, at most 600 bytes, open connections only"
+        );
         assert_eq!(shape.delay.time(), Duration::from_millis(40));
         assert!(shape.loss.takes(19_999) && !shape.loss.takes(20_000));
         assert_eq!("8kbit".parse::<Rate>().unwrap().time_of(1_000), Duration::from_secs(1));

@@ -12,7 +12,7 @@ use super::Played;
 use crate::fault::Fault;
 use crate::fault::target::Target;
 use crate::ledger::WritePath;
-use crate::network::shape::Change;
+use crate::network::shape::{Change, Connections};
 
 /// A file.
 #[derive(Debug, Clone, Deserialize)]
@@ -60,6 +60,17 @@ pub enum Step {
     },
     /// A link becomes a bad one, in both directions, until everything is mended.
     Link(Bad),
+    /// A link is gone and there again, over and over.
+    Flap {
+        /// Which, or a site with all its links.
+        what: String,
+        /// How often.
+        times: u64,
+        /// For how long it is gone each time.
+        gone_ms: u64,
+        /// For how long it is there in between.
+        there_ms: u64,
+    },
     /// Somebody commands a move.
     Failover {
         /// Where to.
@@ -117,6 +128,14 @@ pub struct Bad {
     pub loss: Option<String>,
     /// How much fits through.
     pub rate: Option<String>,
+    /// How many packets arrive twice.
+    pub doubled: Option<String>,
+    /// How many TCP packets end their connection.
+    pub reset: Option<String>,
+    /// The largest packet that passes, in bytes.
+    pub largest: Option<u16>,
+    /// Which TCP connections pass: `all`, `open` or `new`.
+    pub connections: Option<Connections>,
 }
 
 impl Bad {
@@ -131,6 +150,10 @@ impl Bad {
             jitter: of(&self.jitter)?,
             loss: of(&self.loss)?,
             rate: of(&self.rate)?,
+            doubled: of(&self.doubled)?,
+            reset: of(&self.reset)?,
+            largest: self.largest,
+            connections: self.connections,
         };
         if change == Change::default() {
             bail!("{} is to become a bad link, and it is not said how", self.what);
@@ -209,6 +232,12 @@ impl Scenario {
                     bad.parse()?;
                     if scenario.apart == Apart::Loopback {
                         bail!("only links of sites that are apart = \"namespaces\" can be bad");
+                    }
+                }
+                Step::Flap { what, .. } => {
+                    what.parse::<Target>().with_context(|| format!("flap {what}"))?;
+                    if scenario.apart == Apart::Loopback {
+                        bail!("only links of sites that are apart = \"namespaces\" can flap");
                     }
                 }
                 Step::Heal { what: Some(what) } => {

@@ -7,7 +7,7 @@ use anyhow::{Context, Result, bail};
 use super::file::{Ends, Scenario, Step};
 use super::stage::Stage;
 use crate::api::Protected;
-use crate::fault;
+use crate::fault::{self, Fault};
 use crate::ledger::{self, CheckReport, Targets, Traffic, TrafficPlan, TrafficSummary, WritePath};
 use crate::network::control::{Order, What};
 use crate::network::{End, Network, link};
@@ -94,6 +94,16 @@ pub async fn take(stage: &mut Stage, step: &Step) -> Result<()> {
             let lanes = fault::lanes(&target)?.1;
             link::of_lab(&stage.state, &[Order { lanes, what: What::Change(change) }])?;
             progress.say(format!("{} is a bad link", bad.what));
+        }
+        Step::Flap { what, times, gone_ms, there_ms } => {
+            let target = what.parse()?;
+            for _ in 0..*times {
+                fault::apply(&stage.state, &target, Fault::Cut).await?;
+                tokio::time::sleep(Duration::from_millis(*gone_ms)).await;
+                fault::heal(&mut stage.state, Some(&target))?;
+                tokio::time::sleep(Duration::from_millis(*there_ms)).await;
+            }
+            progress.say(format!("{what} was gone {times} times, {gone_ms} ms each"));
         }
         Step::Failover { to, ends: Ends::Unseen } => {
             progress.say(format!("failover {to}"));
