@@ -3,11 +3,14 @@
 
 use serde::Serialize;
 use serde::de::DeserializeOwned;
+use tier0_core::observe::{AgentReport, Knock, Reach};
 use tier0_core::order::{Command, Order, Outcome, PromoteMember, Step};
 use tier0_core::words::{
     Epoch, Heard, Lsn, Revision, Stamp, StepNumber, SystemId, Timeline, WalPosition,
 };
-use tier0_wire::{CommandAnswer, CommandRequest, PROTOCOL, PollRequest};
+use tier0_wire::{
+    CommandAnswer, CommandRequest, ConfirmAnswer, ConfirmRequest, Grant, PROTOCOL, PollRequest,
+};
 
 /// Every cut is refused. What a change of one bit makes of it is refused, or says the same when it
 /// is sent on.
@@ -81,7 +84,35 @@ fn a_poll_cut_or_changed_anywhere() {
         writer: Some("region1".parse().unwrap()),
         known: Some(("run".to_owned(), 7)),
         wait_ms: 200,
-        grant: None,
-        alone: true,
+        grant: Some(Grant { run: "run".to_owned(), stamp_us: 1_234_567, lease_ms: 1_000 }),
+        alone: false,
     });
+}
+
+#[test]
+fn a_report_cut_or_changed_anywhere() {
+    let reach = Reach { newest: Knock::Silent, unanswered_ms: 640 };
+    survives(&AgentReport {
+        region: "region1".parse().unwrap(),
+        run: "run".to_owned(),
+        sequence: 7,
+        stamp_us: 1_234_567,
+        heard: None,
+        nodes: Default::default(),
+        peers: [("main.region2".parse().unwrap(), reach)].into(),
+        refusing: Some("its state is damaged".to_owned()),
+        host: Default::default(),
+    });
+}
+
+#[test]
+fn a_question_between_agents_and_its_answer_cut_or_changed_anywhere() {
+    let lineage = "01234567-89ab".parse().unwrap();
+    survives(&ConfirmRequest {
+        protocol: PROTOCOL,
+        lineage,
+        epoch: Epoch::read(3),
+        lease_ms: 1_000,
+    });
+    survives(&ConfirmAnswer { confirmed: true });
 }

@@ -15,6 +15,7 @@ mod serve;
 mod servers;
 mod sight;
 mod store;
+pub mod story;
 mod view;
 
 use std::cell::{Cell, RefCell};
@@ -178,6 +179,8 @@ pub struct Chaos {
     answered_at: BTreeMap<NodeId, u64>,
     /// Until then nothing seems to answer anybody.
     lying_until: u64,
+    /// The orchestrators' processes stand still: what comes to them waits.
+    still_core: bool,
 }
 
 thread_local! {
@@ -278,6 +281,7 @@ impl Chaos {
             serves: BTreeMap::new(),
             answered_at: BTreeMap::new(),
             lying_until: 0,
+            still_core: false,
         };
         chaos.load(0);
         for place in regions {
@@ -358,6 +362,13 @@ impl Chaos {
 
     fn happen(&mut self, event: Event) {
         match event {
+            Event::ToCore { run, input } if self.still_core => {
+                self.after(20 * MS, Event::ToCore { run, input });
+            }
+            Event::Tick if self.still_core => self.after(40 * MS, Event::Tick),
+            Event::Poll { region } if self.still_core => {
+                self.after(150 * MS, Event::Poll { region });
+            }
             Event::ToCore { run, input } => self.step(run, input),
             Event::Tick => {
                 self.after(40 * MS, Event::Tick);
@@ -367,6 +378,9 @@ impl Chaos {
             }
             Event::Knock => {
                 self.after(200 * MS, Event::Knock);
+                if self.still_core {
+                    return;
+                }
                 self.knock();
             }
             Event::Beat => {
