@@ -38,6 +38,11 @@ pub async fn stop(
     let count = processes::of_lab(directory, account.uid).len();
     // A state that cannot be read is no reason to leave processes.
     let lab = LabState::load(directory).ok().flatten();
+    // Nobody who waits for a disk can be ended.
+    for (name, place) in lab.iter().filter_map(|lab| lab.stack().ok()).flat_map(|it| disk::all(&it))
+    {
+        disk::release(directory, &name, &place)?;
+    }
     // A role that is stopped while it starts a server can leave one that the first look missed.
     end(directory, account, Class::Role, Signal::TERM, GENTLE).await;
     let server = match data {

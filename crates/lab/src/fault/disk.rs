@@ -1,7 +1,8 @@
-//! Small file systems of their own for the nodes and agents of a lab, so that one can be full
-//! without the machine being so: an image file each, mounted with a loop device.
+//! Small file systems of their own for the nodes and agents of a lab, so that one can be full, or take
+//! nothing more, without the machine doing so: an image file each, mounted with a loop device.
 //!
-//! What is mounted below a lab's directory is found in the kernel's list, not in one of ours.
+//! What is mounted below a lab's directory is found in the kernel's list, not in one of ours. That a
+//! disk is stuck cannot be asked of the kernel, and is noted beside its image.
 
 use std::fs::File;
 use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
@@ -114,6 +115,38 @@ pub fn empty(place: &Path) -> Result<bool> {
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(false),
         Err(error) => Err(error).with_context(|| format!("make room in {}", place.display())),
     }
+}
+
+/// Let a disk take nothing more: whoever writes to it or flushes waits, and cannot be killed.
+pub fn stick(state: &LabState, name: &str) -> Result<()> {
+    let place = disk(state, name)?;
+    let note = note(&state.directory, name);
+    std::fs::write(&note, "").with_context(|| format!("write {}", note.display()))?;
+    run(Command::new("fsfreeze").arg("--freeze").arg(&place))
+}
+
+/// Whether a disk was stuck by us.
+pub fn is_stuck(directory: &Path, name: &str) -> bool {
+    note(directory, name).exists()
+}
+
+/// Let a disk that was stuck go on. Returns whether it was.
+pub fn release(directory: &Path, name: &str, place: &Path) -> Result<bool> {
+    if !is_stuck(directory, name) {
+        return Ok(false);
+    }
+    // One that was not stuck after all says that its argument is invalid.
+    let released = run(Command::new("fsfreeze").arg("--unfreeze").arg(place));
+    let note = note(directory, name);
+    std::fs::remove_file(&note).with_context(|| format!("remove {}", note.display()))?;
+    match released {
+        Err(error) if !error.to_string().contains("Invalid argument") => Err(error),
+        Ok(()) | Err(_) => Ok(true),
+    }
+}
+
+fn note(directory: &Path, name: &str) -> PathBuf {
+    directory.join("disks").join(format!("{name}.stuck"))
 }
 
 /// Where the disk of this name is, if it is one of its own.

@@ -54,6 +54,8 @@ pub enum Fault {
     CutIn,
     /// Its file system has no room left.
     DiskFull,
+    /// Its file system takes nothing more, and whoever writes waits.
+    DiskStuck,
 }
 
 impl Fault {
@@ -65,6 +67,7 @@ impl Fault {
             Fault::CutOut => "cut-out",
             Fault::CutIn => "cut-in",
             Fault::DiskFull => "disk-full",
+            Fault::DiskStuck => "disk-stuck",
         }
     }
 
@@ -76,6 +79,9 @@ impl Fault {
             Fault::CutOut => "only those that it sends; over a link: from the first end (--netns)",
             Fault::CutIn => "only those that it gets; over a link: to the first end (--netns)",
             Fault::DiskFull => "no room in the file systems of a site or process (--own-disks)",
+            Fault::DiskStuck => {
+                "whoever writes to them waits, and nothing is refused (--own-disks)"
+            }
         }
     }
 }
@@ -128,6 +134,13 @@ pub async fn apply(state: &LabState, target: &Target, fault: Fault) -> Result<Do
                 Ok(format!("{name}: its disk is full; {} MiB of it are ballast", bytes >> 20))
             };
             names.iter().map(fill).collect()
+        }
+        Fault::DiskStuck => {
+            let stick = |name: &String| {
+                disk::stick(state, name)?;
+                Ok(format!("{name}: its disk takes nothing more"))
+            };
+            disks(state, target)?.iter().map(stick).collect()
         }
     }
 }
@@ -190,7 +203,7 @@ fn cut(state: &LabState, target: &Target, fault: Fault) -> Result<Done> {
         .filter(|(from, to)| match fault {
             Fault::CutOut => *from == meant,
             Fault::CutIn => *to == meant,
-            Fault::Kill | Fault::Freeze | Fault::Cut | Fault::DiskFull => true,
+            Fault::Kill | Fault::Freeze | Fault::Cut | Fault::DiskFull | Fault::DiskStuck => true,
         })
         .collect();
     set_flow(state, &chosen, Flow::Cut)?;
@@ -228,6 +241,9 @@ fn is_at(name: &str, site: End) -> bool {
 pub fn heal(state: &mut LabState, target: Option<&Target>) -> Result<Done> {
     let mut done = Vec::new();
     for (name, place) in disk::all(&state.stack()?) {
+        if meant(target, &name) && disk::release(&state.directory, &name, &place)? {
+            done.push(format!("{name}: its disk goes on"));
+        }
         if meant(target, &name) && disk::empty(&place)? {
             done.push(format!("{name}: its disk has room again"));
         }
@@ -328,6 +344,9 @@ pub fn broken(state: &LabState) -> Result<Vec<String>> {
     for (name, place) in disk::all(&state.stack()?) {
         if disk::is_full(&place) {
             found.push(format!("{name}: its disk is full"));
+        }
+        if disk::is_stuck(&state.directory, &name) {
+            found.push(format!("{name}: its disk takes nothing"));
         }
     }
     Ok(found)

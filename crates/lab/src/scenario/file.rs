@@ -224,7 +224,7 @@ impl Scenario {
                     if cuts && scenario.apart == Apart::Loopback {
                         bail!("only sites that are apart = \"namespaces\" can be cut");
                     }
-                    if fault == Fault::DiskFull {
+                    if matches!(fault, Fault::DiskFull | Fault::DiskStuck) {
                         bail!("a lab for scenarios has no disks of its own");
                     }
                 }

@@ -33,6 +33,7 @@ async fn regions_that_fall_silent_links_that_are_cut_and_disks_that_are_full() {
         home(&stack).await;
         a_standby_whose_disk_is_full_is_left_and_joins_again(&mut stack).await;
         a_writer_whose_disk_is_full_is_left(&mut stack).await;
+        a_writer_whose_disk_is_stuck_is_left(&mut stack).await;
         a_region_that_is_cut_one_way_is_left(&mut stack).await;
     }
     let instance = stack.instance;
@@ -200,6 +201,19 @@ async fn a_standby_whose_disk_is_full_is_left_and_joins_again(stack: &mut Stack)
 async fn a_writer_whose_disk_is_full_is_left(stack: &mut Stack) {
     let run = stack.traffic().await;
     break_it(stack, "main.region1", Fault::DiskFull).await;
+    until_it_is_felt(stack, |status| status["current_region"] == "region2").await;
+    run.goes_on_with_one_copy().await;
+    assert_eq!(mend(stack).await["current_region"], "region2");
+    run.goes_on().await;
+    run.lost_nothing(&LOSSLESS).await;
+    home(stack).await;
+}
+
+/// Nothing is refused and nothing comes back: commits hang, over old sessions and new ones.
+async fn a_writer_whose_disk_is_stuck_is_left(stack: &mut Stack) {
+    let run = stack.traffic().await;
+    break_it(stack, "main.region1", Fault::DiskStuck).await;
+    assert_eq!(broken(&stack.state()).unwrap(), ["main.region1: its disk takes nothing"]);
     until_it_is_felt(stack, |status| status["current_region"] == "region2").await;
     run.goes_on_with_one_copy().await;
     assert_eq!(mend(stack).await["current_region"], "region2");
