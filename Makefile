@@ -13,9 +13,10 @@ TEST_THREADS = $(or $(RUST_TEST_THREADS),2)
 # Tests that cannot run on this machine note themselves there.
 SKIPPED = $(abspath $(TARGET))/skipped
 TEST = TIER0_SKIPPED=$(SKIPPED) $(CARGO) test --locked
+REAL_STACK = env $(TEST) --workspace --features tier0/failpoints --test real_stack
 SAY_SKIPPED = if [ -s $(SKIPPED) ]; then echo "$$(wc -l < $(SKIPPED)) SKIPPED:"; cat $(SKIPPED); fi
 
-.PHONY: help setup setup-tests build demo demo-specification test test-long mutants bench soak lint clean-lab
+.PHONY: help setup setup-tests build demo demo-specification test test-long proof mutants bench soak lint clean-lab
 
 help: ## List these commands
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-20s %s\n", $$1, $$2 }' Makefile
@@ -38,12 +39,18 @@ demo-specification: build ## The same traffic moved the specification's way, and
 # Every build of the tests is of the whole workspace, so that cargo chooses the same features of the
 # libraries each time and compiles them once. Whole stacks are tested with the places at which a test
 # can end a role, and one at a time; such a place must not be in a build that is not for tests.
-test: setup-tests lint mutants ## All tests, against real servers
+#
+# What only computes runs beside them, and takes what they leave of the processor.
+test: setup-tests lint ## All tests, against real servers
 	@rm -f $(SKIPPED)
-	@RUST_TEST_THREADS=$(TEST_THREADS) $(TEST) --workspace
+	@RUST_TEST_THREADS=$(TEST_THREADS) $(TEST) --workspace -- --skip bad_days__ --skip model__
 	@if grep -q TIER0_FAILPOINT_FILE $(TIER0); then echo "the build has failpoints" >&2; exit 1; fi
-	@RUST_TEST_THREADS=1 $(TEST) --workspace --features tier0/failpoints --test real_stack
+	@$(REAL_STACK) --no-run
+	@RUST_TEST_THREADS=1 scripts/beside 'make proof' $(REAL_STACK)
 	@$(SAY_SKIPPED)
+
+proof: mutants ## The simulator, the model and the mutants
+	@$(TEST) --workspace --test random --test exhaustive -- bad_days__ model__
 
 test-long: export TIER0_LONG = 1
 test-long: test ## The same, and what takes many minutes
