@@ -33,7 +33,8 @@ const STEPS_HEAD: &str = "
 A step is one effect: on one node of one datastore, or on the record. It begins when every step
 under *after* is settled, so what nothing orders runs side by side. *Trouble* says what follows if
 the step does not become so. The steps up to `swap` can be undone; from `swap` on there is no way
-back, only forward.
+back, only forward. In a failover clients wait already: nothing waits for `vote` before `announce`, and
+it is won after `promote-redis`.
 ";
 
 const DECIDER_HEAD: &str = "

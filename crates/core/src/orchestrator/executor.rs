@@ -3,7 +3,7 @@
 use crate::guard::{self, Guard};
 use crate::observe::MovePolicy;
 use crate::order::{Command, Outcome, Refusal};
-use crate::record::{Claim, ClaimPhase, DatastoreKind};
+use crate::record::{Claim, ClaimPhase, DatastoreKind, OperationKind};
 use crate::steps::{Scope, Side, Step, StepKey, Trouble, row};
 use crate::words::{DatastoreName, Moment, NodeId, OperationId, Stamp, SyncName};
 
@@ -475,10 +475,10 @@ impl Activity {
 
     /// Whether everything that must lie behind a step does.
     fn may_begin(&self, key: &StepKey) -> bool {
-        let after = row(key.step).after.iter().filter(|before| guard::waits(key.step, **before));
+        let after = self.behind(key.step).filter(|before| guard::waits(key.step, *before));
         after.into_iter().all(|before| {
             self.steps.iter().all(|state| {
-                let same = state.key.step == *before
+                let same = state.key.step == before
                     && (key.datastore.is_none()
                         || state.key.datastore.is_none()
                         || state.key.datastore == key.datastore)
@@ -488,6 +488,15 @@ impl Activity {
                 !same || matches!(state.progress, Progress::Settled { .. })
             })
         })
+    }
+
+    /// What must lie behind a step: what its row says. In a failover clients wait already, and the
+    /// vote of the Sentinels is no preparation any more: it is won once the new master serves.
+    fn behind(&self, step: Step) -> impl Iterator<Item = Step> {
+        let failover = self.kind == OperationKind::Failover;
+        let earlier = (failover && step == Step::Vote).then_some(Step::PromoteRedis);
+        let later = move |before: &Step| failover && step == Step::Hold && *before == Step::Vote;
+        row(step).after.iter().copied().filter(move |before| !later(before)).chain(earlier)
     }
 
     pub(super) fn step_mut(&mut self, key: &StepKey) -> Option<&mut StepState> {

@@ -26,7 +26,7 @@ fn done() -> Begin {
 }
 
 /// The least time for an answer of a master that has been silent.
-const ASKED_FOR_AT_LEAST: Duration = Duration::from_millis(100);
+const ASKED_FOR_AT_LEAST: Duration = Duration::from_millis(60);
 
 impl Orchestrator {
     /// What beginning this step comes to.

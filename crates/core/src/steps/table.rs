@@ -269,7 +269,7 @@ pub const TABLE: &[StepRow] = &[
     redis(
         Step::Announce,
         Side::New,
-        &[Step::PromoteRedis],
+        &[Step::PromoteRedis, Step::Vote],
         Trouble::GoOn,
         Some(Column::RedisFailover),
         "every Sentinel is told who is master",
