@@ -58,8 +58,9 @@ test-long: test ## The same, and what takes many minutes
 mutants: setup ## Take out each safety guard in turn: the simulator must notice
 	@$(CARGO) test --locked --workspace --features tier0-core/mutants --test mutants
 
-bench: build ## Measure switches under load, failovers and outages; BENCH=--quick or --large
+bench: build ## Measure switches, failovers, outages and the backend; BENCH=--quick or --large
 	@$(TIER0) lab bench $(BENCH)
+	@$(TIER0) lab bench --telemetry $(filter --quick,$(BENCH))
 
 # Interrupt it at any time: the same command goes on. SOAK="--seed 7 --from-round 3" plays rounds again.
 # The links are cut only where root can make network namespaces.

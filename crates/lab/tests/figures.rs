@@ -5,7 +5,8 @@
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use tier0_lab::bench::{figures, results};
+use tier0_lab::bench::throughput::{NOTHING, Throughput};
+use tier0_lab::bench::{READINGS, figures, results};
 
 const RESULTS: &str = "bench/results";
 
@@ -15,10 +16,10 @@ fn repository() -> PathBuf {
 
 /// What git knows of; where it does not answer, what is there. A bench that somebody ran here
 /// without committing it must not make the test fail.
-fn committed(repository: &Path) -> Vec<PathBuf> {
+fn committed(repository: &Path, directory: &str) -> Vec<PathBuf> {
     let listed = Command::new("git")
         .current_dir(repository)
-        .args(["ls-files", "-z", "--", RESULTS])
+        .args(["ls-files", "-z", "--", directory])
         .output()
         .ok()
         .filter(|output| output.status.success());
@@ -28,21 +29,21 @@ fn committed(repository: &Path) -> Vec<PathBuf> {
             .split_terminator('\0')
             .map(|name| repository.join(name))
             .collect(),
-        None => results::files(&repository.join(RESULTS)),
+        None => results::files(&repository.join(directory)),
     }
 }
 
 #[test]
 fn the_figures_in_the_readme_are_those_of_the_newest_committed_results() {
     let repository = repository();
-    let Some(newest) = results::newest(committed(&repository)) else {
+    let Some(newest) = results::newest(committed(&repository, RESULTS)) else {
         panic!("{RESULTS} holds no committed results: run `make bench` and commit what it wrote");
     };
     let summary = results::read(&newest).unwrap();
     let name = newest.file_name().unwrap().to_str().unwrap();
     let readme = std::fs::read_to_string(repository.join("README.md"))
         .expect("README.md is where the figures belong");
-    let shown = match figures::block(&readme) {
+    let shown = match figures::block(&readme, figures::SWITCHES) {
         Ok(block) => block,
         Err(error) => panic!("README.md cannot show figures: {error:#}"),
     };
@@ -50,5 +51,23 @@ fn the_figures_in_the_readme_are_those_of_the_newest_committed_results() {
         shown == figures::render(&summary, name),
         "the figures in README.md are not those of {name}: run `tier0 lab bench --render`, which \
          takes the newest results, and commit README.md"
+    );
+}
+
+#[test]
+fn the_readings_in_the_readme_are_those_of_the_newest_committed_results() {
+    let repository = repository();
+    let expected = match results::newest(committed(&repository, READINGS)) {
+        None => NOTHING.to_owned(),
+        Some(newest) => {
+            let name = newest.file_name().unwrap().to_str().unwrap();
+            Throughput::read(&newest).unwrap().markdown(name)
+        }
+    };
+    let readme = std::fs::read_to_string(repository.join("README.md")).unwrap();
+    assert_eq!(
+        figures::block(&readme, figures::READINGS).unwrap(),
+        expected,
+        "run `tier0 lab bench --render` and commit README.md"
     );
 }

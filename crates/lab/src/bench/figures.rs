@@ -11,10 +11,15 @@ use super::summary::{Group, SectionSummary, Summary};
 use super::table::SPECIFIED;
 use crate::ledger::WritePath;
 
-/// The line before the figures.
-pub const BEGIN: &str = "<!-- figures:begin -->";
-/// The line after them.
-pub const END: &str = "<!-- figures:end -->";
+/// The lines before and after a block.
+#[derive(Debug, Clone, Copy)]
+pub struct Marks(&'static str, &'static str);
+
+/// Around the figures of switches.
+pub const SWITCHES: Marks = Marks("<!-- figures:begin -->", "<!-- figures:end -->");
+
+/// Around those of the reference backend.
+pub const READINGS: Marks = Marks("<!-- readings:begin -->", "<!-- readings:end -->");
 
 /// The block for a results file, without the marks.
 pub fn render(summary: &Summary, file_name: &str) -> String {
@@ -37,37 +42,36 @@ pub fn render(summary: &Summary, file_name: &str) -> String {
     text
 }
 
-/// The text of a file with the block between its marks replaced.
-pub fn replace(document: &str, block: &str) -> Result<String> {
-    let (before, after) = around(document)?;
-    Ok(format!("{before}{BEGIN}\n{block}{END}{after}"))
+/// The text of a file with the block between these marks replaced.
+pub fn replace(document: &str, marks: Marks, block: &str) -> Result<String> {
+    let (before, after) = around(document, marks)?;
+    let Marks(begin, end) = marks;
+    Ok(format!("{before}{begin}\n{block}{end}{after}"))
 }
 
 /// The block that stands between the marks.
-pub fn block(document: &str) -> Result<&str> {
-    let (before, after) = around(document)?;
-    let begin = before.len() + BEGIN.len();
-    let end = document.len() - after.len() - END.len();
+pub fn block(document: &str, marks: Marks) -> Result<&str> {
+    let (before, after) = around(document, marks)?;
+    let begin = before.len() + marks.0.len();
+    let end = document.len() - after.len() - marks.1.len();
     Ok(document[begin..end].trim_start_matches('\n'))
 }
 
-/// Write the figures of a results file into a document.
-pub fn write(document: &Path, results: &Path) -> Result<()> {
-    let summary = super::results::read(results)?;
+/// Write a block into a document.
+pub fn write(document: &Path, marks: Marks, block: &str) -> Result<()> {
     let text = std::fs::read_to_string(document)
         .with_context(|| format!("read {}", document.display()))?;
-    let name = results.file_name().context("a results file has a name")?.to_string_lossy();
-    let text = replace(&text, &render(&summary, &name))
+    let text = replace(&text, marks, block)
         .with_context(|| format!("{} cannot take figures", document.display()))?;
     std::fs::write(document, text).with_context(|| format!("write {}", document.display()))
 }
 
-fn around(document: &str) -> Result<(&str, &str)> {
-    match (document.split_once(BEGIN), document.split_once(END)) {
+fn around(document: &str, Marks(begin, end): Marks) -> Result<(&str, &str)> {
+    match (document.split_once(begin), document.split_once(end)) {
         (Some((before, _)), Some((until, after))) if before.len() < until.len() => {
             Ok((before, after))
         }
-        _ => bail!("it has no lines '{BEGIN}' and '{END}', in this order"),
+        _ => bail!("it has no lines '{begin}' and '{end}', in this order"),
     }
 }
 
@@ -280,10 +284,12 @@ mod tests {
 
     #[test]
     fn the_block_is_replaced_and_found_again() {
-        let document = format!("# a\n{BEGIN}\nold\n{END}\nrest\n");
-        let new = replace(&document, "new\n").unwrap();
-        assert_eq!(new, format!("# a\n{BEGIN}\nnew\n{END}\nrest\n"));
-        assert_eq!(block(&new).unwrap(), "new\n");
-        assert!(replace("no marks", "new\n").is_err());
+        let Marks(begin, end) = READINGS;
+        let document = format!("# a\n{begin}\nold\n{end}\nrest\n");
+        let new = replace(&document, READINGS, "new\n").unwrap();
+        assert_eq!(new, format!("# a\n{begin}\nnew\n{end}\nrest\n"));
+        assert_eq!(block(&new, READINGS).unwrap(), "new\n");
+        assert!(replace("no marks", READINGS, "new\n").is_err());
+        assert!(replace(&document, SWITCHES, "new\n").is_err());
     }
 }

@@ -14,6 +14,7 @@ pub mod statistics;
 pub mod summary;
 mod table;
 mod telemetry;
+pub mod throughput;
 
 use std::path::Path;
 use std::process::ExitCode;
@@ -38,6 +39,9 @@ use crate::signals::Interruption;
 use crate::state::LabState;
 use crate::up::{Up, UpPlan, up};
 
+/// Where the results of the reference backend are kept, apart from those of switches.
+pub const READINGS: &str = "bench/telemetry";
+
 /// Where the figures are shown.
 const DOCUMENT: &str = "README.md";
 
@@ -47,8 +51,7 @@ pub async fn run(arguments: BenchArgs) -> Result<ExitCode> {
         return render(&arguments.out);
     }
     if arguments.telemetry {
-        let directory = arguments.which.directory.as_deref();
-        return telemetry::run(arguments.which.instance, directory, &arguments.out).await;
+        return telemetry::run(&arguments).await;
     }
     let progress = Progress::begin();
     let settings = Settings::of(&arguments);
@@ -186,7 +189,19 @@ async fn bring_up(plan: &UpPlan, progress: Progress, came: &mut Came) -> Result<
 fn render(directory: &Path) -> Result<ExitCode> {
     let newest = results::newest(results::files(directory));
     let newest = newest.with_context(|| format!("{} holds no results", directory.display()))?;
-    figures::write(Path::new(DOCUMENT), &newest)?;
+    let summary = results::read(&newest)?;
+    let document = Path::new(DOCUMENT);
+    figures::write(document, figures::SWITCHES, &figures::render(&summary, &file_name(&newest)?))?;
     println!("{DOCUMENT} shows the figures of {}", newest.display());
+    if let Some(newest) = results::newest(results::files(Path::new(READINGS))) {
+        let text = throughput::Throughput::read(&newest)?.markdown(&file_name(&newest)?);
+        figures::write(document, figures::READINGS, &text)?;
+        println!("{DOCUMENT} shows the readings of {}", newest.display());
+    }
     Ok(ExitCode::SUCCESS)
+}
+
+fn file_name(path: &Path) -> Result<String> {
+    let name = path.file_name().context("a results file has a name")?;
+    Ok(name.to_string_lossy().into_owned())
 }

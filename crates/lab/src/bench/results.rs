@@ -4,17 +4,16 @@
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, bail};
+use serde::Serialize;
 
+use super::machine::Build;
 use super::measure::Collected;
 use super::summary::{Summary, VERSION};
 
 /// Write both; the path of the figures.
 pub fn write(directory: &Path, summary: &Summary, collected: &Collected) -> Result<PathBuf> {
-    std::fs::create_dir_all(directory)
-        .with_context(|| format!("create {}", directory.display()))?;
-    let begun: jiff::Timestamp = summary.begun.parse().context("when the bench began")?;
-    let changed = if summary.build.working_tree == "changed" { "-changed" } else { "" };
-    let name = format!("{}-{}{changed}", begun.strftime("%Y-%m-%d-%H%M"), summary.build.commit);
+    let name = name(&summary.begun, &summary.build)?;
+    let path = write_figures(directory, &name, summary)?;
     let mut lines = String::new();
     for run in &collected.runs {
         lines.push_str(&serde_json::to_string(run).context("a run as JSON")?);
@@ -26,8 +25,26 @@ pub fn write(directory: &Path, summary: &Summary, collected: &Collected) -> Resu
     }
     let raw = directory.join(format!("{name}.jsonl"));
     std::fs::write(&raw, lines).with_context(|| format!("write {}", raw.display()))?;
+    Ok(path)
+}
+
+/// The name of a results file, without its end.
+pub(super) fn name(begun: &str, build: &Build) -> Result<String> {
+    let begun: jiff::Timestamp = begun.parse().context("when the bench began")?;
+    let changed = if build.working_tree == "changed" { "-changed" } else { "" };
+    Ok(format!("{}-{}{changed}", begun.strftime("%Y-%m-%d-%H%M"), build.commit))
+}
+
+/// Write the figures; their path.
+pub(super) fn write_figures(
+    directory: &Path,
+    name: &str,
+    figures: &impl Serialize,
+) -> Result<PathBuf> {
+    std::fs::create_dir_all(directory)
+        .with_context(|| format!("create {}", directory.display()))?;
     let path = directory.join(format!("{name}.json"));
-    let text = serde_json::to_string_pretty(summary).context("the figures as JSON")?;
+    let text = serde_json::to_string_pretty(figures).context("the figures as JSON")?;
     std::fs::write(&path, format!("{text}\n"))
         .with_context(|| format!("write {}", path.display()))?;
     Ok(path)

@@ -7,17 +7,18 @@
 //! one by one has no HTTP to speak, which is in its favour.
 
 use std::net::SocketAddr;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::process::ExitCode;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail};
-use serde::Serialize;
 use tokio_postgres::types::ToSql;
 
 use super::machine::{Build, Machine};
+use super::settings::BenchArgs;
+use super::throughput::{Lag, Measured, Throughput};
 use crate::account::Account;
 use crate::api::{Api, Protected};
 use crate::down::{self, Data};
@@ -30,53 +31,24 @@ use crate::progress::Progress;
 use crate::state::LabState;
 use crate::up::{Up, UpPlan, up};
 
-/// How long each run is.
-const RUN: Duration = Duration::from_secs(10);
+/// How long each run is, and with `--quick`.
+const RUN: Duration = Duration::from_secs(15);
+const QUICK: Duration = Duration::from_secs(4);
 const CONNECT: Duration = Duration::from_secs(3);
+/// Readings in a batch: at 2,000 devices that report once a second, what a site gateway collects in
+/// some seconds.
+const BATCH: usize = 250;
 /// Sessions of the client that commits one by one: as many as the backend writes with.
 const SESSIONS: usize = 6;
 /// The specification's throughput.
 const SPECIFIED_TPS: f64 = 1_000.0;
 
-/// One run.
-#[derive(Debug, Clone, Serialize)]
-struct Measured {
-    what: String,
-    round_trip_ms: u64,
-    readings_per_second: f64,
-    p50_ms: f64,
-    p99_ms: f64,
-    acknowledged: u64,
-    missing: usize,
-    twice: usize,
-    errors: u64,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    lag_ms: Option<Lag>,
-    wal_mb_per_second: f64,
-    archive_mb_per_hour: f64,
-}
-
-/// From the acknowledgement until the reading can be read in the other region.
-#[derive(Debug, Clone, Copy, Serialize)]
-struct Lag {
-    median: f64,
-    worst: f64,
-    samples: usize,
-}
-
-#[derive(Debug, Serialize)]
-struct Results {
-    begun: String,
-    build: Build,
-    machine: Machine,
-    runs: Vec<Measured>,
-    skipped: Vec<String>,
-}
-
 /// Measure, write the results, print them.
-pub async fn run(instance: u8, directory: Option<&Path>, out: &Path) -> Result<ExitCode> {
+pub async fn run(arguments: &BenchArgs) -> Result<ExitCode> {
     let progress = Progress::begin();
-    let mut plan = UpPlan::usual(instance, directory)?;
+    let each = if arguments.quick { QUICK } else { RUN };
+    let which = &arguments.which;
+    let mut plan = UpPlan::usual(which.instance, which.directory.as_deref())?;
     let mut skipped = Vec::new();
     match namespaces::unavailable() {
         None => plan.network = Network::Namespaces,
@@ -90,18 +62,42 @@ pub async fn run(instance: u8, directory: Option<&Path>, out: &Path) -> Result<E
         }
         Up::Now(state) => state,
     };
-    let measured = measure_all(&state, progress).await;
+    let measured = tokio::task::block_in_place(|| in_region1(&state, each, progress));
     down::stop(&plan.directory, &Account::unprivileged()?, Data::Remove, progress).await?;
-    let runs = measured?;
-    print!("{}", text(&runs));
-    skipped.iter().for_each(|one| println!("SKIPPED {one}"));
-    let clean = runs.iter().all(|one| one.missing == 0 && one.twice == 0);
-    let path = write(out, &Results { begun, build, machine, runs, skipped })?;
+    let seconds = each.as_secs_f64();
+    let results = Throughput::of(begun, (build, machine), seconds, measured?, skipped);
+    let path = results.write(&arguments.out)?;
+    print!("{}", results.text());
     println!("\nresults: {}", path.display());
-    Ok(if clean { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+    Ok(if results.is_good() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }
 
-async fn measure_all(state: &LabState, progress: Progress) -> Result<Vec<Measured>> {
+/// Measure where the devices are: they do not reach their backend through the lab's link, which is a
+/// program that would take the processors away from what is measured.
+fn in_region1(state: &LabState, each: Duration, progress: Progress) -> Result<Vec<Measured>> {
+    let namespace = match state.network {
+        Network::Namespaces => End::Region1.namespace(state.instance),
+        Network::Loopback => None,
+    };
+    let measure = || -> Result<Vec<Measured>> {
+        let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
+        runtime.block_on(measure_all(state, each, progress))
+    };
+    match namespace {
+        Some(name) => namespaces::within(Some(&name), measure)?,
+        // A runtime cannot be made inside of another.
+        None => std::thread::scope(|scope| {
+            let measured = scope.spawn(measure).join();
+            measured.map_err(|_| anyhow::anyhow!("the measurement panicked"))?
+        }),
+    }
+}
+
+async fn measure_all(
+    state: &LabState,
+    each: Duration,
+    progress: Progress,
+) -> Result<Vec<Measured>> {
     let mut runs = Vec::new();
     let trips: &[u64] = match state.network {
         Network::Namespaces => &[0, 60],
@@ -118,11 +114,13 @@ async fn measure_all(state: &LabState, progress: Progress) -> Result<Vec<Measure
         if protected == Protected::No {
             bail!("the stack is not protected");
         }
-        let bench = Bench { state, round_trip_ms: *trip };
+        let bench = Bench { state, each, round_trip_ms: *trip };
+        // As many as it takes to keep the backend busy while each waits for the other region.
+        let singles = if *trip == 0 { 64 } else { 1_000 };
         for (what, pace, batch) in [
-            ("backend, single readings", Pace::Clients(64), 1),
-            ("backend, batches of 250", Pace::Clients(24), 250),
-            ("backend, 1000 single readings a second", Pace::PerSecond(SPECIFIED_TPS), 1),
+            (format!("{singles} devices, single readings"), Pace::Clients(singles), 1),
+            (format!("24 gateways, batches of {BATCH}"), Pace::Clients(24), BATCH),
+            ("1000 single readings a second".to_owned(), Pace::PerSecond(SPECIFIED_TPS), 1),
         ] {
             let run = bench.http(what, pace, batch).await?;
             progress.say(line(&run));
@@ -137,11 +135,12 @@ async fn measure_all(state: &LabState, progress: Progress) -> Result<Vec<Measure
 
 struct Bench<'a> {
     state: &'a LabState,
+    each: Duration,
     round_trip_ms: u64,
 }
 
 impl Bench<'_> {
-    async fn http(&self, what: &str, pace: Pace, batch: usize) -> Result<Measured> {
+    async fn http(&self, what: String, pace: Pace, batch: usize) -> Result<Measured> {
         let stack = self.state.stack()?;
         let targets = Targets::of(&stack)?;
         let backend = stack.telemetry.first().context("the stack has no telemetry-api")?;
@@ -153,20 +152,25 @@ impl Bench<'_> {
         // What it takes to begin is not measured.
         traffic.wait_for_more(1, Duration::from_secs(20)).await?;
         let wal = Wal::begin(target).await?;
+        let (before, began) = (traffic.acknowledged(), Instant::now());
         let lag = match pace {
-            Pace::PerSecond(_) => Some(lag(target, RUN).await?),
+            Pace::PerSecond(_) => Some(lag(target, self.each).await?),
             Pace::Clients(_) => {
-                tokio::time::sleep(RUN).await;
+                tokio::time::sleep(self.each).await;
                 None
             }
         };
+        // What is answered while the devices stop is looked for, and is no part of the pace.
+        let readings_per_second =
+            (traffic.acknowledged() - before) as f64 / began.elapsed().as_secs_f64();
         let bytes_per_second = wal.end(target).await?;
         let summary = traffic.stop().await?;
         let report = ledger::check(&directory, &targets).await?;
         Ok(Measured {
-            what: what.to_owned(),
+            what,
             round_trip_ms: self.round_trip_ms,
-            readings_per_second: summary.acknowledged as f64 / summary.duration.as_secs_f64(),
+            batch,
+            readings_per_second,
             p50_ms: milliseconds(summary.latencies.percentile(50.0)),
             p99_ms: milliseconds(summary.latencies.percentile(99.0)),
             acknowledged: summary.acknowledged,
@@ -189,10 +193,11 @@ impl Bench<'_> {
         let began = Instant::now();
         let mut sessions = tokio::task::JoinSet::new();
         for number in 0..SESSIONS {
+            let each = self.each;
             let (target, count) = (target.clone(), Arc::clone(&count));
             let device = format!("{run}-plain-{number}");
             sessions
-                .spawn(async move { insert_until(&target, &device, began + RUN, &count).await });
+                .spawn(async move { insert_until(&target, &device, began + each, &count).await });
         }
         let mut latencies = Latencies::new()?;
         while let Some(session) = sessions.join_next().await {
@@ -211,8 +216,9 @@ impl Bench<'_> {
             .await?
             .get(0);
         Ok(Measured {
-            what: format!("{SESSIONS} sessions, one commit for each reading"),
+            what: format!("plain: {SESSIONS} sessions, a commit each"),
             round_trip_ms: self.round_trip_ms,
+            batch: 1,
             readings_per_second: acknowledged as f64 / took.as_secs_f64(),
             p50_ms: milliseconds(latencies.percentile(50.0)),
             p99_ms: milliseconds(latencies.percentile(99.0)),
@@ -327,57 +333,6 @@ fn line(run: &Measured) -> String {
         "{} ms round trip, {}: {:.0} readings/s, {:.1} ms median, {:.1} ms p99",
         run.round_trip_ms, run.what, run.readings_per_second, run.p50_ms, run.p99_ms
     )
-}
-
-fn text(runs: &[Measured]) -> String {
-    let mut text = format!(
-        "\n{:<10} {:<40} {:>10} {:>9} {:>9} {:>8} {:>7} {:>10} {:>12}\n",
-        "round trip",
-        "what",
-        "readings/s",
-        "p50 ms",
-        "p99 ms",
-        "missing",
-        "errors",
-        "WAL MB/s",
-        "archive MB/h"
-    );
-    for run in runs {
-        text.push_str(&format!(
-            "{:<10} {:<40} {:>10.0} {:>9.1} {:>9.1} {:>8} {:>7} {:>10.2} {:>12.0}\n",
-            format!("{} ms", run.round_trip_ms),
-            run.what,
-            run.readings_per_second,
-            run.p50_ms,
-            run.p99_ms,
-            run.missing + run.twice,
-            run.errors,
-            run.wal_mb_per_second,
-            run.archive_mb_per_hour,
-        ));
-        if let Some(lag) = run.lag_ms {
-            text.push_str(&format!(
-                "{:<10} readable in the other region after {:.1} ms (median), {:.1} ms (worst of {})\n",
-                "", lag.median, lag.worst, lag.samples
-            ));
-        }
-    }
-    text.push_str(
-        "the specification: 1000 transactions a second, lag below 1 s, about 10 MB/s between the \
-         regions, about 100 MB an hour of archive\n",
-    );
-    text
-}
-
-fn write(out: &Path, results: &Results) -> Result<PathBuf> {
-    // Apart from the results of switches, of which the newest by name is shown in the README.
-    let out = out.join("telemetry");
-    std::fs::create_dir_all(&out).with_context(|| format!("create {}", out.display()))?;
-    let stamp: String = results.begun.chars().filter(char::is_ascii_digit).take(12).collect();
-    let path = out.join(format!("{stamp}.json"));
-    let text = serde_json::to_string_pretty(results).context("the results as JSON")?;
-    std::fs::write(&path, text + "\n").with_context(|| format!("write {}", path.display()))?;
-    Ok(path)
 }
 
 fn milliseconds(time: Duration) -> f64 {
