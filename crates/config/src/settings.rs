@@ -576,7 +576,7 @@ settings! {
         pub retention_hours: u64 => About::Setting(
             setting(
                 Kind::Whole { unit: Unit::Hours, least: 0, most: 876_600 },
-                &["8760", "8760"],
+                &["0", ""],
             )
             .or(Fallback::Value("0"))
             .read_by(BACKENDS)
