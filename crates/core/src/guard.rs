@@ -75,6 +75,8 @@ guards! {
     SwapNeedsMember = "P3",
     /// Who is no member is promoted only where the old primary is known to have stopped.
     PromoteNeedsFence = "P4",
+    /// Without a member to promote, the old side still answers when the writer is moved.
+    SwapNeedsOldSide = "P4",
     /// The stop goes before the promotion.
     PromoteAfterStop = "P5",
     /// The takeover sets are empty after the writer moved.

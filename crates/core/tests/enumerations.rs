@@ -35,6 +35,11 @@ fn leases__everything_an_agent_can_know__who_may_serve_and_who_must_wait() {
 }
 
 #[test]
+fn accepted_loss__at_every_moment_after_a_death__moves_nothing_before_it_is_said_to_be_one() {
+    judge("accepted loss", 10, enumerate::accepted_loss());
+}
+
+#[test]
 fn readiness__every_consent__loss_is_accepted_only_with_the_old_side_known() {
     judge("readiness", 12, enumerate::readiness());
 }

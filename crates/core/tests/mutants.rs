@@ -53,6 +53,7 @@ fn killer(guard: Guard) -> Option<String> {
         ("record", enumerate::record),
         ("readiness", enumerate::readiness),
         ("leases", enumerate::leases),
+        ("accepted loss", enumerate::accepted_loss),
     ];
     take_out([Some(guard), guard.behind()]);
     chaos::early_commands(match guard.behind() {
@@ -60,7 +61,9 @@ fn killer(guard: Guard) -> Option<String> {
         None => Early::Wrong,
     });
     for (name, walk) in walks {
-        if let (Err(why), None) = (walk(), guard.behind()) {
+        // A panic is of the small world itself, and shows nothing.
+        let verdict = catch_unwind(walk).unwrap_or(Ok(0));
+        if let (Err(why), None) = (verdict, guard.behind()) {
             let why: String = why.chars().take(110).collect();
             return Some(format!("enumeration of {name}: {why}"));
         }

@@ -491,7 +491,8 @@ impl Orchestrator {
     /// Where the target is no takeover member, its promotion does not fence the old primary (P4):
     /// the old side must answer, so that its stop can be confirmed, or be known to be down (L5).
     fn unfenced(&self, now: &Now, activity: &Activity) -> Option<Refusal> {
-        if activity.consent == Consent::AcceptLossOldSideIsDown {
+        let told = activity.consent == Consent::AcceptLossOldSideIsDown;
+        if told || !Guard::SwapNeedsOldSide.holds() {
             return None;
         }
         let silence = self.settings.limits.silence;

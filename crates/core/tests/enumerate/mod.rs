@@ -3,6 +3,7 @@
 //! once more, apart from the code, in the plainest way.
 #![allow(dead_code, clippy::unwrap_used, missing_docs)]
 
+mod accepted;
 mod lease;
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
@@ -20,6 +21,7 @@ use tier0_core::words::*;
 
 use crate::world::{node, region, settings};
 
+pub use accepted::accepted_loss;
 pub use lease::leases;
 
 /// What must be so and is not.
