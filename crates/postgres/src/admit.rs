@@ -81,6 +81,6 @@ impl Server {
 }
 
 /// A name that no standby ever has: a membership's name ends in digits.
-fn proof_name(member: &SyncName) -> String {
+pub(crate) fn proof_name(member: &SyncName) -> String {
     format!("{member}-proof")
 }

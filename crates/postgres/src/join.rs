@@ -1,10 +1,12 @@
 //! Entering and leaving the takeover set, on the primary's side (P1, P2).
 //!
-//! Join: the primary begins to wait for a name that nobody has yet, and a canary is seen waiting;
-//! then the standby takes the name, and the canary comes back. Until that is proven, a timer here
-//! takes the rule back by itself. A file beside the data directory says that a join is not proven:
-//! it is there before the rule is, and is gone before the proof is reported, so an agent that
-//! starts anew and finds it knows that nobody was told of a proof.
+//! Join: the standby streams under its new name already. The primary begins to wait for a name that
+//! nobody has, and a canary is seen waiting; then the rule becomes the new name, and the standby's
+//! flush sends the canary back: see [`crate::admit`] for why the one proves the other. Clients wait
+//! for two reloads and a round trip. Until that is proven, a timer here takes the rule back by
+//! itself. A file beside the data directory says that a join is not proven: it is there before the
+//! rule is, and is gone before the proof is reported, so an agent that starts anew and finds it knows
+//! that nobody was told of a proof.
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
@@ -12,6 +14,7 @@ use std::time::Duration;
 use tier0_core::order::Fact;
 use tier0_core::words::{Lsn, SyncName};
 
+use crate::admit::proof_name;
 use crate::base_directory::BaseDirectory;
 use crate::canary::Canary;
 use crate::conf::{self, RoleConf};
@@ -96,7 +99,8 @@ pub(crate) fn check_length(name: &SyncName) -> Attempt<()> {
 }
 
 impl Server {
-    /// Begin to wait for `name`. Done when a canary is seen waiting.
+    /// Begin to wait for `name`. Done when a canary was seen waiting for a name that nobody has, and
+    /// the rule has become `name`.
     pub(crate) async fn join_begin(
         self: &Arc<Self>,
         name: &SyncName,
@@ -131,17 +135,10 @@ impl Server {
             Some(Join { name: name.clone(), phase: Phase::Pending, before, seen: None });
         // The timer runs before the rule can be in force, and outlives this order.
         self.undo_after(name.clone(), join_limit);
-        {
-            // The timer's undo takes the same turn: it comes after this, or this does not come.
-            let _turn = self.role_file.lock().await;
-            if !self.join.is(name, Phase::Pending) {
-                return Err(undone(name));
-            }
-            self.write_names(&conf::rule(name)).await?;
-            self.reload()?;
-        }
+        self.rule_of_join(name, &conf::rule_for(&proof_name(name))).await?;
         let within = deadline.at_most(join_limit);
         let (canary, lsn) = self.until_waiting(&aviary, &format!("join {name}"), within).await?;
+        self.rule_of_join(name, &conf::rule(name)).await?;
         match &mut *self.join.lock() {
             Some(join) if join.name == *name && join.phase == Phase::Pending => {
                 join.seen = Some((Arc::new(canary), lsn));
@@ -149,6 +146,17 @@ impl Server {
             }
             Some(_) | None => Err(undone(name)),
         }
+    }
+
+    /// Write a rule of a join that is pending, and have it read. The timer's undo takes the same turn:
+    /// it comes after this, or this does not come.
+    async fn rule_of_join(&self, name: &SyncName, rule: &str) -> Attempt<()> {
+        let _turn = self.role_file.lock().await;
+        if !self.join.is(name, Phase::Pending) {
+            return Err(undone(name));
+        }
+        self.write_names(rule).await?;
+        self.reload()
     }
 
     fn already_waiting(&self, name: &SyncName) -> Option<Lsn> {

@@ -372,7 +372,7 @@ pub fn plan(shape: &Shape, kind: OperationKind, node: Option<&NodeId>) -> Vec<St
         (OperationKind::Rejoin | OperationKind::Rebuild, true) => &[Step::FollowRedis],
         (OperationKind::Rebuild, false) => &[Step::RecordLeave, Step::Leave, Step::Follow],
         (OperationKind::Join, _) => {
-            &[Step::Number, Step::JoinBegin, Step::Rename, Step::JoinProve, Step::RecordJoin]
+            &[Step::Number, Step::Rename, Step::JoinBegin, Step::JoinProve, Step::RecordJoin]
         }
         (OperationKind::Leave | OperationKind::Expose, _) => &[Step::RecordLeave, Step::Leave],
         (OperationKind::Restart, false) => &[Step::Start, Step::Admit],

@@ -333,7 +333,8 @@ impl Orchestrator {
             Step::Rename => match facts.joining {
                 Some(joining) => {
                     let node = joining.node().clone();
-                    send(&node, Order::PostgresRename { name: joining }, limits.command)
+                    // Nobody waits for it.
+                    send(&node, Order::PostgresRename { name: joining }, limits.command * 5)
                 }
                 None => skip("no membership was given out"),
             },

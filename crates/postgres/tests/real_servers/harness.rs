@@ -169,13 +169,13 @@ impl Pair {
 /// The three steps of a join.
 pub async fn join(primary: &Node, standby: &Node, number: u64) -> PromoteMember {
     let name = SyncName::new(standby.id.clone(), number);
+    standby.done(Order::PostgresRename { name: name.clone() }).await;
     let began = Instant::now();
     let begin = Order::PostgresJoinBegin { name: name.clone(), join_limit_ms: 20_000 };
     let waiting = primary.done(begin).await;
     let Fact::Waiting { lsn: waited } = waiting else { panic!("{waiting:?}") };
-    standby.done(Order::PostgresRename { name: name.clone() }).await;
     let proven = primary.done(Order::PostgresJoinProve { name: name.clone() }).await;
-    println!("{:32} {:>7.1} ms", "the whole join", milliseconds(began));
+    println!("{:32} {:>7.1} ms", "clients wait at most", milliseconds(began));
     let Fact::Proven { system, timeline, lsn } = proven else { panic!("{proven:?}") };
     assert!(lsn >= waited);
     PromoteMember { name, system, timeline, floor: lsn }

@@ -147,7 +147,7 @@ scenario!(a_standby_that_is_busy_replaying_is_waited_for, {
     while pair.a.admin_value(archived).await != "t" {
         tokio::time::sleep(Duration::from_millis(50)).await;
     }
-    pair.b.settings.stream_limit = Duration::from_millis(200);
+    pair.b.settings.stream_limit = Duration::from_secs(1);
     pair.b.adapter = pair.b.agent_restarted();
     let Fact::Followed { method, .. } = pair.b.done(follow(&pair.a)).await else { panic!() };
     assert_eq!(method, "streaming");
