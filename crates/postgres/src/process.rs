@@ -154,8 +154,9 @@ pub(crate) fn orphans(data: &Path) -> Vec<OwnedFd> {
     };
     let is_ours = |pid: &i32| {
         std::fs::read_link(format!("/proc/{pid}/cwd")).is_ok_and(|cwd| cwd == data)
-            && std::fs::read(format!("/proc/{pid}/cmdline"))
-                .is_ok_and(|title| title.starts_with(TITLE))
+            && std::fs::read(format!("/proc/{pid}/cmdline")).is_ok_and(|title| {
+                title.starts_with(TITLE) || is_server(&title) && is_stopped(*pid)
+            })
     };
     processes
         .flatten()
@@ -163,6 +164,20 @@ pub(crate) fn orphans(data: &Path) -> Vec<OwnedFd> {
         .filter(is_ours)
         .filter_map(open)
         .collect()
+}
+
+/// Whether a title is still the one that the postmaster was started with: a child that is frozen before
+/// it has set its own has that of its parent, and holds the port (`fork_process.c`).
+fn is_server(title: &[u8]) -> bool {
+    let program = title.split(|byte| *byte == 0).next().unwrap_or_default();
+    program == b"postgres" || program.ends_with(b"/postgres")
+}
+
+/// Whether a process is stopped by a signal. One that is not notices that its postmaster is dead, or is a
+/// postmaster that somebody is just starting.
+fn is_stopped(pid: i32) -> bool {
+    std::fs::read_to_string(format!("/proc/{pid}/stat"))
+        .is_ok_and(|stat| stat.rsplit(") ").next().is_some_and(|rest| rest.starts_with('T')))
 }
 
 /// How the title of every child of a postmaster begins (`ps_status.c`).

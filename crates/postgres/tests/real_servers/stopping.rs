@@ -57,6 +57,15 @@ scenario!(what_a_dead_postmaster_left_does_not_hold_the_next_start, {
     pair.a.kill_postmaster();
     tokio::time::sleep(Duration::from_millis(200)).await;
     assert!(std::path::Path::new(&format!("/proc/{}", session.as_raw_nonzero())).exists());
+    // As a child that was frozen before it had a title of its own.
+    let mut untitled = std::process::Command::new("sleep");
+    std::os::unix::process::CommandExt::arg0(&mut untitled, "/usr/lib/postgresql/15/bin/postgres");
+    let mut untitled = untitled.arg("600").current_dir(pair.a.data()).spawn().unwrap();
+    let child = rustix::process::Pid::from_child(&untitled);
+    kill_process(child, Signal::STOP).unwrap();
     pair.a.done(Order::PostgresStart { names: None }).await;
     assert_eq!(pair.a.rows().await, 1);
+    let ended = untitled.try_wait().unwrap();
+    let _ = untitled.kill();
+    assert!(ended.is_some(), "it would have held the port");
 });
