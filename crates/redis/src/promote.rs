@@ -90,12 +90,12 @@ impl RedisNode {
             return Ok(());
         }
         // One that was started again since has no time to say: its agent may know one.
-        let known = {
+        let known = || {
             let (now, in_step) = (Instant::now(), &mut self.memory().in_step);
             in_step.seen(info, now);
-            in_step.ago(info, now)
+            in_step.ago(info, now).map(|ago| ago.as_secs())
         };
-        let Some(down) = info.link_down_seconds.or(known.map(|ago| ago.as_secs())) else {
+        let Some(down) = info.link_down_seconds.or_else(known) else {
             return Err(Trouble::refused(
                 "redis-never-linked",
                 format!(

@@ -8,8 +8,8 @@ use std::collections::{BTreeMap, BTreeSet};
 use crate::guard::Guard;
 use crate::order::Refusal;
 use crate::record::{
-    Automatic, Claim, ClaimPhase, DatastoreKind, DatastoreRecord, Finished, Member, Protection,
-    RECORD_FORMAT, Record,
+    Automatic, Claim, ClaimPhase, DatastoreKind, DatastoreRecord, Finished, Member, OperationKind,
+    Protection, RECORD_FORMAT, Record,
 };
 use crate::words::{
     DatastoreName, Epoch, Heard, Lineage, Lsn, NodeId, OperationId, Region, Revision, StackName,
@@ -234,12 +234,14 @@ fn may_claim(owner: Option<&Claim>, superseded: Option<&Claim>) -> Result<(), Re
         return Ok(());
     }
     Err(match owner {
-        Some(owner) => Refusal::new(
-            "operation-running",
-            format!("{} {} owns the stack", owner.kind, owner.operation),
-        ),
+        Some(owner) => owns_the_stack(owner.kind, &owner.operation),
         None => Refusal::new("operation-running", "the operation to be replaced has just ended"),
     })
+}
+
+/// The refusal of whoever comes second.
+pub(super) fn owns_the_stack(kind: OperationKind, operation: &OperationId) -> Refusal {
+    Refusal::new("operation-running", format!("{kind} {operation} owns the stack"))
 }
 
 /// A leave that was on its way to the store when the move was asked for comes first.

@@ -413,17 +413,13 @@ impl Orchestrator {
     pub(super) fn decide(&mut self, now: &Now, out: &mut Vec<Effect>) {
         let Some(record) = self.record.clone() else { return };
         // One that can go no further leaves the datastores alone that it has opened.
-        let moving = self.stack_is_free(&record).is_err();
+        let moving = self.is_owned(&record);
         if (moving && Guard::NoRepairWhileMoving.holds()) || !self.wanted.is_empty() {
             return;
         }
         let Some(other_region) = self.settings.shape.other(&record.writer).cloned() else { return };
         for name in self.settings.shape.datastores.keys().cloned().collect::<Vec<_>>() {
-            let busy = self.activities.values().any(|activity| {
-                activity.node.as_ref().is_some_and(|node| *node.datastore() == name)
-                    || activity.is_retrying() && activity.works_on(&name)
-            });
-            if busy {
+            if self.busy_with(&name).is_some() {
                 continue;
             }
             let Some(row) = self.matching_row(now, &record, &name, &other_region) else { continue };
@@ -593,7 +589,7 @@ impl Orchestrator {
         let quiet = idle && self.wanted.is_empty() && self.storing.is_none();
         let due = now.moment.since(self.floors_at) >= self.settings.limits.floors;
         let Some(record) = &self.record else { return };
-        if !quiet || !due || self.stack_is_free(record).is_err() {
+        if !quiet || !due || self.is_owned(record) {
             return;
         }
         let mut floors = BTreeMap::new();

@@ -371,9 +371,6 @@ impl Orchestrator {
     }
 
     fn change_is_stored(&mut self, now: &Now, wanted: Wanted, out: &mut Vec<Effect>) {
-        if matches!(wanted.change, Change::Drive { .. }) {
-            self.resume(now, out);
-        }
         let Some((operation, key)) = wanted.by else { return };
         match &wanted.change {
             Change::Swap { .. } => self.moved(now, &operation, out),
@@ -395,12 +392,9 @@ impl Orchestrator {
     /// Go on with, or undo, the operation that an earlier run left in the record; or whose place
     /// another one had taken that was undone.
     fn resume(&mut self, now: &Now, out: &mut Vec<Effect>) {
-        let Some(claim) = self.record.as_ref().and_then(|record| record.claim.clone()) else {
-            return;
-        };
-        if self.activities.contains_key(&claim.operation) {
-            return;
-        }
+        let claim = self.record.as_ref().and_then(|record| record.claim.as_ref());
+        let left = claim.filter(|claim| !self.activities.contains_key(&claim.operation));
+        let Some(claim) = left.cloned() else { return };
         let steps = match claim.phase {
             ClaimPhase::Before if !Guard::ResumesBackwards.holds() => {
                 forward_plan(&self.settings.shape)

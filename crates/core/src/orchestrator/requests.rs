@@ -14,6 +14,7 @@ use crate::words::{DatastoreName, NodeId, OperationId, Region, WallMillis};
 use super::Orchestrator;
 use super::activity::{Activity, Facts, plan};
 use super::automatic::Cause;
+use super::change::owns_the_stack;
 use super::input::{Asked, Consent, Now, Request};
 use super::output::{Effect, Noted};
 use super::seen::Answering;
@@ -208,21 +209,24 @@ impl Orchestrator {
         self.activities.values().find(|activity| activity.is_retrying())
     }
 
-    /// Nobody moves the writer, or whoever did can go no further: a new operation leads out of that.
-    pub(super) fn stack_is_free(&self, record: &Record) -> Result<(), Refusal> {
+    /// Who moves the writer, unless it can go no further: a new operation leads out of that.
+    fn owner<'a>(&'a self, record: &'a Record) -> Option<(OperationKind, &'a OperationId)> {
         let retrying = self.retrying().map(|activity| &activity.id);
-        if let Some(claim) = record.claim.as_ref().filter(|it| Some(&it.operation) != retrying) {
-            return Err(Refusal::new(
-                "operation-running",
-                format!("{} {} owns the stack", claim.kind, claim.operation),
-            ));
-        }
+        let claim = record.claim.as_ref().filter(|claim| Some(&claim.operation) != retrying);
         let moving = |activity: &&Activity| activity.kind.moves_writer() && !activity.is_retrying();
-        match self.activities.values().find(moving) {
-            Some(activity) => Err(Refusal::new(
-                "operation-running",
-                format!("{} {} owns the stack", activity.kind, activity.id),
-            )),
+        claim.map(|claim| (claim.kind, &claim.operation)).or_else(|| {
+            self.activities.values().find(moving).map(|activity| (activity.kind, &activity.id))
+        })
+    }
+
+    /// Whether the writer is being moved.
+    pub(super) fn is_owned(&self, record: &Record) -> bool {
+        self.owner(record).is_some()
+    }
+
+    fn stack_is_free(&self, record: &Record) -> Result<(), Refusal> {
+        match self.owner(record) {
+            Some((kind, operation)) => Err(owns_the_stack(kind, operation)),
             None => Ok(()),
         }
     }
@@ -252,12 +256,16 @@ impl Orchestrator {
         }
     }
 
-    fn datastore_is_free(&self, datastore: &DatastoreName) -> Result<(), Refusal> {
-        let busy = self.activities.values().find(|activity| {
+    /// What is being done to a datastore alone: a repair, or what an operation could not open.
+    pub(super) fn busy_with(&self, datastore: &DatastoreName) -> Option<&Activity> {
+        self.activities.values().find(|activity| {
             activity.node.as_ref().is_some_and(|node| node.datastore() == datastore)
                 || activity.is_retrying() && activity.works_on(datastore)
-        });
-        match busy {
+        })
+    }
+
+    fn datastore_is_free(&self, datastore: &DatastoreName) -> Result<(), Refusal> {
+        match self.busy_with(datastore) {
             Some(activity) => Err(Refusal::new(
                 "repair-running",
                 format!(

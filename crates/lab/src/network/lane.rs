@@ -102,15 +102,16 @@ impl Lane {
     }
 
     fn passes(&mut self, packet: &[u8]) -> bool {
-        let Some(connection) = packet::connection(packet) else { return true };
-        match (self.shape.connections, packet::opens(packet)) {
-            (Connections::All, _) => true,
-            (Connections::Open, opens) => !opens,
-            (Connections::New, true) => {
-                self.opened.insert(connection);
-                true
+        match self.shape.connections {
+            Connections::All => true,
+            Connections::Open => !packet::opens(packet),
+            Connections::New => {
+                let Some(connection) = packet::connection(packet) else { return true };
+                if packet::opens(packet) {
+                    self.opened.insert(connection);
+                }
+                self.opened.contains(&connection)
             }
-            (Connections::New, false) => self.opened.contains(&connection),
         }
     }
 

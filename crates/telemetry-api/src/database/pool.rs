@@ -48,8 +48,8 @@ impl Pool {
     /// A session that nobody else has. Whoever asks questions with it does so in a task of their own,
     /// which is not ended before the answer came.
     pub(super) async fn session(self: &Arc<Pool>) -> Result<Held, SessionError> {
-        let permit =
-            Arc::clone(&self.permits).acquire_owned().await.expect("the semaphore is never closed");
+        let permit = Arc::clone(&self.permits).acquire_owned().await;
+        let permit = permit.map_err(|_| SessionError::Ending)?;
         let pool = Arc::clone(self);
         // A task, so that a connection that is half open is not left behind uncounted.
         let opened = tokio::spawn(async move {
