@@ -1,14 +1,12 @@
 //! Routes in the operation: held before the old side is asked how far it is, pointed at the new
 //! writer after the point of no return, released to whoever is the writer then, and never in the
 //! way.
-#![allow(clippy::unwrap_used, non_snake_case)]
-
-mod world;
 
 use std::cell::RefCell;
 use std::rc::Rc;
 use std::time::Duration;
 
+use crate::world::{World, node, region};
 use tier0_core::observe::{NodeReport, NodeView, ProcessState};
 use tier0_core::orchestrator::{Consent, Ended};
 use tier0_core::order::{Command, Fact, Order, Outcome};
@@ -16,7 +14,6 @@ use tier0_core::readiness::{Finding, Level, Question, judge};
 use tier0_core::route::{RouteOrder, RouteShape, RouteView};
 use tier0_core::steps::Step;
 use tier0_core::words::{Epoch, Moment};
-use world::{World, node, region};
 
 const SECOND: Duration = Duration::from_secs(1);
 

@@ -1,5 +1,4 @@
 //! The account of availability on timelines that were recorded, with sums that were added up by hand.
-#![allow(clippy::unwrap_used)]
 
 use tier0_core::availability::{
     Access, Account, Cause, Done, Expected, Probed, SLOT_MS, Way, WayAccount, YEAR_MS,

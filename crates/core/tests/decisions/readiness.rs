@@ -1,11 +1,9 @@
 //! Readiness checks that are not provoked on real servers, each by what an agent would report: the
 //! clock of another host, an old backup, a broken way, logical slots, versions.
-#![allow(clippy::unwrap_used, non_snake_case)]
-
-mod world;
 
 use std::time::Duration;
 
+use crate::world::{World, node, region};
 use tier0_core::observe::{
     AgentReport, BackupView, ExpiringRole, Knock, NodeView, PostgresView, Reach, RedisPersistence,
     RedisView,
@@ -13,7 +11,6 @@ use tier0_core::observe::{
 use tier0_core::orchestrator::Consent;
 use tier0_core::readiness::{Finding, Level, Question, judge, may_move};
 use tier0_core::words::{Moment, WallMillis};
-use world::{World, node, region};
 
 /// What is found about a move to region2 once the report of one region is changed.
 fn found(code: &str, place: &str, change: impl Fn(&mut AgentReport)) -> Finding {

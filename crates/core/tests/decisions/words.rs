@@ -1,12 +1,9 @@
 //! What is read from outside into words: any text is survived, and what is read is what was written.
-#![allow(clippy::unwrap_used)]
 
 use proptest::prelude::*;
 use tier0_core::orchestrator::first_record;
 use tier0_core::record::{Automatic, Record};
 use tier0_core::words::{Lsn, NodeId, OperationId, Region, SyncName, WallMillis};
-
-mod world;
 
 /// A name that is read prints as the text it was read from: two texts are never one name.
 fn reads_as_written<T: std::str::FromStr + ToString>(text: &str) {
@@ -46,7 +43,7 @@ proptest! {
 
 #[test]
 fn a_record_cut_or_changed_anywhere() {
-    let shape = world::settings(1, 1).shape;
+    let shape = crate::world::settings(1, 1).shape;
     let lineage = "01234567-89ab".parse().unwrap();
     let driver = "run".to_owned();
     let record = first_record(

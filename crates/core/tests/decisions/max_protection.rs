@@ -1,15 +1,12 @@
 //! A datastore whose commits never go on with a single copy by themselves (P9).
-#![allow(clippy::unwrap_used, non_snake_case)]
-
-mod world;
 
 use std::time::Duration;
 
+use crate::world::{World, region};
 use tier0_core::observe::{ProcessState, ProtectionMode};
 use tier0_core::orchestrator::{Asked, Consent, Ended, Input, Orchestrator, Request};
 use tier0_core::readiness::{Level, Question, judge};
 use tier0_core::record::AutomaticMode;
-use world::{World, region};
 
 const SECOND: Duration = Duration::from_secs(1);
 const MS: Duration = Duration::from_millis(1);

@@ -1,17 +1,14 @@
 //! When the writer is moved without being asked, and what holds it back.
-#![allow(clippy::unwrap_used, non_snake_case)]
-
-mod world;
 
 use std::time::Duration;
 
+use crate::world::{World, region};
 use tier0_core::observe::{OnProcessDeath, ProcessState};
 use tier0_core::orchestrator::{Consent, Ended, Input};
 use tier0_core::order::{Order, Outcome};
 use tier0_core::readiness::{Level, Question, judge};
 use tier0_core::record::AutomaticMode;
 use tier0_core::words::Epoch;
-use world::{World, region};
 
 const SECOND: Duration = Duration::from_secs(1);
 const MS: Duration = Duration::from_millis(1);

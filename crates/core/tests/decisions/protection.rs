@@ -1,13 +1,10 @@
 //! What is shown of protection between two records.
-#![allow(clippy::unwrap_used, non_snake_case)]
-
-mod world;
 
 use std::time::Duration;
 
+use crate::world::World;
 use tier0_core::observe::ProcessState;
 use tier0_core::record::Protection;
-use world::World;
 
 const SECOND: Duration = Duration::from_secs(1);
 
@@ -58,7 +55,7 @@ fn names_changed_behind_its_back__at_risk() {
 #[test]
 fn a_join_is_given_longer_each_time_and_never_longer_than_a_stall() {
     let millis = Duration::from_millis;
-    let mut limits = world::settings(1, 0).limits;
+    let mut limits = crate::world::settings(1, 0).limits;
     (limits.join, limits.stall) = (millis(300), millis(1_000));
     let given = |join| {
         let limits = tier0_core::orchestrator::Limits { join, ..limits.clone() };

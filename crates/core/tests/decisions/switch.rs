@@ -1,16 +1,13 @@
 //! The orchestrator's core against a small world: what it does, and what it must never do.
-#![allow(clippy::unwrap_used, non_snake_case)]
-
-mod world;
 
 use std::time::Duration;
 
+use crate::world::{World, region};
 use tier0_core::observe::ProcessState;
 use tier0_core::orchestrator::{Consent, Ended, Input, Verdict};
 use tier0_core::order::{Order, Outcome};
 use tier0_core::steps::Step;
 use tier0_core::words::Epoch;
-use world::{World, region};
 
 const SECOND: Duration = Duration::from_secs(1);
 

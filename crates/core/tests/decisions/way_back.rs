@@ -1,17 +1,14 @@
 //! An operation that has moved the writer and cannot open a datastore there: it keeps trying, and
 //! nothing else waits for it. What is open is repaired, and a new operation leads out of it.
-#![allow(clippy::unwrap_used, non_snake_case)]
-
-mod world;
 
 use std::time::Duration;
 
+use crate::world::{World, region};
 use tier0_core::orchestrator::{Consent, Ended};
 use tier0_core::order::{Order, Outcome};
 use tier0_core::record::ClaimPhase;
 use tier0_core::steps::Step;
 use tier0_core::words::OperationId;
-use world::{World, region};
 
 const SECOND: Duration = Duration::from_secs(1);
 
