@@ -21,12 +21,15 @@ const LIFE_MILLIS: u32 = 30_000;
 /// How long connecting to Redis, and one answer of it, may take.
 const LIMIT: Duration = Duration::from_millis(250);
 
-/// Keeps the newer of two readings, whatever order they arrive in.
+/// Keeps the newer of two readings, whatever order they arrive in. An entry is the reading's time in
+/// microseconds, a space, and the reading; one script for a batch and one SET for an entry, since each
+/// command is carried to the replica too.
 const KEEP_NEWER: &str = "\
-local at = redis.call('HGET', KEYS[1], 'at')
-if not at or tonumber(at) < tonumber(ARGV[1]) then
-  redis.call('HSET', KEYS[1], 'at', ARGV[1], 'reading', ARGV[2])
-  redis.call('PEXPIRE', KEYS[1], ARGV[3])
+for place, key in ipairs(KEYS) do
+  local at, kept = ARGV[2 * place], redis.call('GET', key)
+  if not kept or tonumber(string.match(kept, '^%-?%d+')) < tonumber(at) then
+    redis.call('SET', key, at .. ' ' .. ARGV[2 * place + 1], 'PX', ARGV[1])
+  end
 end";
 
 /// The Redis of both regions.
@@ -72,18 +75,16 @@ impl Cache {
 
     /// Note readings as the newest of their devices. Fails when no node took them.
     pub(crate) async fn put(&self, readings: &[Reading]) -> redis::RedisResult<()> {
+        let newest: Vec<&Reading> = newest_of_each(readings).collect();
         let mut pipeline = redis::pipe();
-        for reading in newest_of_each(readings) {
+        let script = pipeline.cmd("EVAL").arg(KEEP_NEWER).arg(newest.len()).ignore();
+        for reading in &newest {
+            script.arg(key(&reading.device_id));
+        }
+        script.arg(LIFE_MILLIS);
+        for reading in &newest {
             let body = serde_json::to_string(reading).map_err(std::io::Error::from)?;
-            pipeline
-                .cmd("EVAL")
-                .arg(KEEP_NEWER)
-                .arg(1)
-                .arg(key(&reading.device_id))
-                .arg(reading.timestamp_utc.as_microsecond())
-                .arg(body)
-                .arg(LIFE_MILLIS)
-                .ignore();
+            script.arg(reading.timestamp_utc.as_microsecond()).arg(body);
         }
         let first = self.master.load(Ordering::Relaxed);
         let mut last = Ok(());
@@ -101,10 +102,10 @@ impl Cache {
     /// The newest reading that the local node knows.
     pub(crate) async fn get(&self, device: &DeviceId) -> redis::RedisResult<Option<Reading>> {
         let mut pipeline = redis::pipe();
-        pipeline.cmd("HGET").arg(key(device)).arg("reading");
-        let (body,): (Option<String>,) = self.nodes[self.local].run(&pipeline).await?;
+        pipeline.cmd("GET").arg(key(device));
+        let (entry,): (Option<String>,) = self.nodes[self.local].run(&pipeline).await?;
         // An entry that cannot be read is as good as none.
-        Ok(body.and_then(|body| serde_json::from_str(&body).ok()))
+        Ok(entry.and_then(|entry| serde_json::from_str(entry.split_once(' ')?.1).ok()))
     }
 
     /// Whether the local node answers.
@@ -144,7 +145,7 @@ impl Node {
 }
 
 fn key(device: &DeviceId) -> String {
-    format!("telemetry:latest:{}", device.as_str())
+    format!("telemetry:newest:{}", device.as_str())
 }
 
 /// A batch is ordered by device and time, so the newest of a device is its last.
