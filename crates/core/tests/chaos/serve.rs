@@ -7,6 +7,7 @@ use tier0_core::words::*;
 
 use super::servers::Joining;
 use super::{Base, Chaos, MS, Server};
+use crate::world::kinds::has_row;
 
 fn failed(why: &str) -> Option<Outcome> {
     Some(Outcome::Failed { why: why.to_owned() })
@@ -195,6 +196,7 @@ impl Chaos {
     fn obey(&mut self, command: &Command, since: u64) -> Option<Outcome> {
         let id = command.node.clone();
         let now = self.now;
+        assert!(has_row(self.servers[&id].kind, &command.order), "no row for it: {command:?}");
         if self.servers[&id].shown() == ProcessState::Silent
             && !matches!(command.order, Order::PostgresStop)
         {

@@ -16,10 +16,13 @@ use tier0_core::agent::{Judgement, Obeyed, hear, heard_in, judge};
 use tier0_core::observe::{AgentReport, NodeReport};
 use tier0_core::orchestrator::*;
 use tier0_core::order::{Command, Outcome};
-use tier0_core::record::{Automatic, AutomaticMode, ClaimPhase, End, Finished, Member, Record};
+use tier0_core::record::{
+    Automatic, AutomaticMode, ClaimPhase, DatastoreKind, End, Finished, Member, Record,
+};
 use tier0_core::steps::StepKey;
 use tier0_core::words::*;
 
+use crate::world::kinds::has_row;
 use crate::world::{region, settings};
 pub use decisions::Reached;
 use decisions::{Core, Decisions};
@@ -180,6 +183,9 @@ impl World {
             }
             Effect::Load => self.load = true,
             Effect::Send { operation, key, command } => {
+                if !has_row(DatastoreKind::Postgres, &command.order) {
+                    self.wrong(format!("no server has a row for {:?}", command.order));
+                }
                 let reply = Reply { run: self.run, operation: operation.clone(), key: key.clone() };
                 self.commands.push(Known::new(((**command).clone(), reply)));
                 self.commands.sort_by_key(|flight| flight.digest);

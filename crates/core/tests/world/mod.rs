@@ -5,6 +5,7 @@
 //! other. The simulator proper, with networks and crashes at every point, is another crate.
 #![allow(dead_code, clippy::unwrap_used, missing_docs)]
 
+pub mod kinds;
 mod sight;
 
 use std::collections::{BTreeMap, VecDeque};
@@ -434,6 +435,7 @@ impl World {
 
     fn serve(&mut self, command: &Command) -> Outcome {
         let id = command.node.clone();
+        assert!(kinds::has_row(self.servers[&id].kind, &command.order), "{id}: {command:?}");
         let failed = |why: &str| Outcome::Failed { why: why.to_owned() };
         let position = |server: &Server| WalPosition {
             system: SystemId("7".to_owned()),
