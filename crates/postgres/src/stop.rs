@@ -178,7 +178,7 @@ async fn ended_within(postmaster: &Postmaster, limit: Duration) -> Attempt<bool>
 
 /// End the postmaster and then every child it had: a child that is busy or frozen would go on
 /// without it, and might still answer.
-async fn kill(postmaster: &Postmaster) -> Attempt<()> {
+pub(crate) async fn kill(postmaster: &Postmaster) -> Attempt<()> {
     let children = postmaster.children();
     postmaster.signal(Signal::KILL).map_err(Trouble::io("kill the postmaster"))?;
     for child in &children {
