@@ -654,6 +654,12 @@ impl Model for Stack {
                 world.stored.is.finished.as_ref().is_some_and(undone)
             }),
             Property::sometimes("the old side joins", |_, world: &World| world.joined),
+            Property::sometimes("a copy joins again", |_, world: &World| {
+                let takeover =
+                    world.stored.is.datastores.values().flat_map(|it| it.takeover.values());
+                let newest = takeover.map(|member| member.name.membership()).max();
+                world.moved == 0 && newest.is_some_and(|number| number > 1)
+            }),
         ]
     }
 }
