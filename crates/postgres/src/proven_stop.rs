@@ -15,7 +15,7 @@
 //! it is when anything here takes too long.
 
 use std::ops::ControlFlow;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use rustix::process::{Signal, pidfd_send_signal};
 use tier0_core::order::Fact;
@@ -40,17 +40,19 @@ const SESSIONS: Duration = Duration::from_millis(400);
 /// (`parallel.c` `WaitForParallelWorkersToExit`).
 const PROLOGUE: &str = "\
     SELECT pg_backend_pid(), \
-        (SELECT bool_and(setting = 'on') FROM pg_settings \
-            WHERE name IN ('fsync', 'full_page_writes')) \
-        AND EXISTS (SELECT FROM pg_stat_replication WHERE state = 'streaming') \
-        AND NOT EXISTS (SELECT FROM pg_stat_activity WHERE backend_type = 'parallel worker'), \
-        (SELECT count(*) FROM pg_stat_activity WHERE backend_type = 'client backend' \
+        current_setting('fsync') = 'on' AND current_setting('full_page_writes') = 'on' \
+        AND EXISTS (SELECT FROM pg_stat_get_wal_senders() WHERE state = 'streaming') \
+        AND NOT EXISTS \
+            (SELECT FROM pg_stat_get_activity(NULL) WHERE backend_type = 'parallel worker'), \
+        (SELECT count(*) FROM pg_stat_get_activity(NULL) WHERE backend_type = 'client backend' \
             AND application_name NOT LIKE 'tier0-%') \
     WHERE NOT pg_is_in_recovery()";
 
-/// Who else is there that could write.
+/// Who else is there that could write. (The functions behind the views: planning those takes longer than
+/// all the rest.)
 const OTHERS: &str = "\
-    SELECT count(*) FROM pg_stat_activity WHERE pid <> pg_backend_pid() AND backend_type NOT IN \
+    SELECT count(*) FROM pg_stat_get_activity(NULL) \
+    WHERE pid <> pg_backend_pid() AND backend_type NOT IN \
         ('walsender', 'checkpointer', 'background writer', 'walwriter', 'archiver')";
 
 /// A commit flushes everything before it.
@@ -103,6 +105,7 @@ impl Server {
         let Some(postmaster) = self.running()? else {
             return Ok(ControlFlow::Continue("it is down"));
         };
+        let began = Instant::now();
         let session = self.session(deadline).await?;
         let prologue = session.rows(PROLOGUE, deadline.left()).await?;
         let [prologue] = &prologue[..] else {
@@ -120,6 +123,7 @@ impl Server {
             return Ok(ControlFlow::Continue("segments wait for the archiver"));
         }
         let closed = Closed::close(&postmaster)?;
+        let asked = began.elapsed();
         for other in postmaster.sessions_but(own) {
             // It may have ended by itself.
             let _ = pidfd_send_signal(&other, Signal::TERM);
@@ -134,16 +138,21 @@ impl Server {
             Ok(ended) => ended.map_err(Trouble::io("wait for a session's end"))?,
             Err(_) => return Ok(ControlFlow::Continue("a session does not end")),
         }
+        let ended = began.elapsed();
         if session.value(OTHERS, deadline.left()).await? != "0" {
             return Ok(ControlFlow::Continue("somebody is still there"));
         }
         session.run(LAST_RECORD, deadline.left()).await?;
         let end = self.primary(&session, deadline).await?;
+        let written = began.elapsed();
         self.until_everywhere(&session, &end, deadline).await?;
+        let everywhere = began.elapsed();
         if self.waits_for_archiver()? {
             return Ok(ControlFlow::Continue("segments wait for the archiver"));
         }
-        stop::kill(closed.0).await?;
+        // Not waited for: none of them runs another instruction of its own (signal(7)).
+        stop::kill_all(closed.0)?;
+        tracing::info!(?asked, ?ended, ?written, ?everywhere, "ended where its standbys have all");
         Ok(ControlFlow::Break(Fact::Stopped { clean_at: Some(end), sessions_ended }))
     }
 
@@ -158,7 +167,7 @@ impl Server {
         let deadline = deadline.at_most(STANDBYS);
         let question = format!(
             "SELECT count(*) > 0 AND bool_and(coalesce(flush_lsn, write_lsn, '0/0') >= '{}') \
-             FROM pg_stat_replication WHERE state IN ('streaming', 'catchup')",
+             FROM pg_stat_get_wal_senders() WHERE state IN ('streaming', 'catchup')",
             end.lsn
         );
         while session.value(&question, deadline.left()).await? != "t" {
