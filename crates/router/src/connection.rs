@@ -1,15 +1,23 @@
 //! One client's connection: it waits its turn, gets one to the server, and then bytes go both ways
 //! until one side ends it or the route points elsewhere.
 
+use std::cell::RefCell;
+use std::future::poll_fn;
+use std::io::ErrorKind;
 use std::net::Shutdown;
+use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
+use futures_util::FutureExt;
+use futures_util::future::{BoxFuture, MaybeDone, maybe_done};
+use rustix::buffer::spare_capacity;
 use socket2::SockRef;
 use tier0_core::words::Region;
+use tokio::io::Interest;
 use tokio::net::TcpStream;
-use tokio::sync::OwnedSemaphorePermit;
+use tokio::sync::{AcquireError, OwnedSemaphorePermit};
 use tokio::time::{Instant, timeout, timeout_at};
 
 use crate::lease::Lease;
@@ -26,7 +34,7 @@ const AGAIN: Duration = Duration::from_millis(20);
 const LOOK: Duration = Duration::from_millis(500);
 /// How long a connection lives of which one side has said everything.
 const LAST_WORDS: Duration = Duration::from_secs(60);
-/// What is read at once. There is no such buffer while nothing is there to read.
+/// What is read at once.
 const CHUNK: usize = 32 * 1024;
 
 /// Counts for as long as it lives.
@@ -45,12 +53,38 @@ impl Drop for Counted<'_> {
     }
 }
 
+/// A place in the line before the server, had from the moment when a connection was accepted: who
+/// came first is first, whichever thread serves it.
+pub struct Place(MaybeDone<BoxFuture<'static, Result<OwnedSemaphorePermit, AcquireError>>>);
+
+impl Place {
+    /// The last one.
+    pub fn take(shared: &Shared) -> Place {
+        let mut turn = maybe_done(Arc::clone(&shared.turns).acquire_owned().boxed());
+        // Asking once is what puts it in line.
+        let _ = (&mut turn).now_or_never();
+        Place(turn)
+    }
+
+    /// Wait until it is the first.
+    async fn turn(mut self) -> Option<OwnedSemaphorePermit> {
+        (&mut self.0).await;
+        Pin::new(&mut self.0).take_output()?.ok()
+    }
+}
+
 /// Serve a client from its accepted connection to its end.
-pub async fn serve(shared: Arc<Shared>, client: TcpStream, _slot: OwnedSemaphorePermit) {
+pub async fn serve(
+    shared: Arc<Shared>,
+    client: std::net::TcpStream,
+    place: Place,
+    _slot: OwnedSemaphorePermit,
+) {
+    let Ok(client) = TcpStream::from_std(client) else { return };
     if tune(&client).is_err() {
         return;
     }
-    let Some(Reached { server, region, moves }) = reach(&shared, &client).await else {
+    let Some(Reached { server, region, moves }) = reach(&shared, &client, place).await else {
         cut(&client);
         return;
     };
@@ -75,11 +109,11 @@ struct Reached {
 }
 
 /// Connect to where the route points, once that may be.
-async fn reach(shared: &Shared, client: &TcpStream) -> Option<Reached> {
+async fn reach(shared: &Shared, client: &TcpStream, place: Place) -> Option<Reached> {
     let _waiting = Counted::new(&shared.waiting);
     let deadline = Instant::now() + PATIENCE;
     let trying = async {
-        let _turn = shared.turns.acquire().await.ok()?;
+        let _turn = place.turn().await?;
         let mut watch = shared.watch();
         loop {
             let (open, moves) = {
@@ -136,7 +170,7 @@ async fn both_ways(
     }
 }
 
-/// Carry what one side says to the other, to its end. The lease is looked at after it was read.
+/// Carry what one side says to the other, to its end.
 async fn carry(
     from: &TcpStream,
     to: &TcpStream,
@@ -144,19 +178,81 @@ async fn carry(
     region: &Region,
 ) -> std::io::Result<()> {
     loop {
-        from.readable().await?;
-        let mut said = Vec::with_capacity(CHUNK);
-        match from.try_read_buf(&mut said) {
-            Ok(0) => return SockRef::from(to).shutdown(Shutdown::Write),
-            Ok(_) => {
+        // Leaves a turn to the others, too, where one never stops talking.
+        poll_fn(|context| from.poll_read_ready(context)).await?;
+        match pass(from, to, lease, region)? {
+            Passed::All => {}
+            Passed::End => return SockRef::from(to).shutdown(Shutdown::Write),
+            Passed::Rest(rest) => {
                 lease.passed(region).await?;
-                say(to, &said).await?;
+                say(to, &rest).await?;
             }
-            Err(error) if error.kind() == std::io::ErrorKind::WouldBlock => {}
-            Err(error) => return Err(error),
         }
-        // One that never stops talking leaves a turn to the others.
-        tokio::task::coop::consume_budget().await;
+    }
+}
+
+/// What became of what one side said.
+enum Passed {
+    /// There was nothing, or the other side has it.
+    All,
+    /// It has said everything.
+    End,
+    /// The other side does not take this now, or may not have it.
+    Rest(Vec<u8>),
+}
+
+thread_local! {
+    /// What is read on this thread. Nobody waits with it: a connection has no buffer of its own but
+    /// where the other side is slower.
+    static BUFFER: RefCell<Vec<u8>> = RefCell::new(Vec::with_capacity(CHUNK));
+}
+
+/// Read what is there, and pass it on in the same breath. The lease is looked at after it was read.
+fn pass(
+    from: &TcpStream,
+    to: &TcpStream,
+    lease: &Lease,
+    region: &Region,
+) -> std::io::Result<Passed> {
+    BUFFER.with_borrow_mut(|said| {
+        said.clear();
+        match read(from, said)? {
+            None => return Ok(Passed::All),
+            Some(0) => return Ok(Passed::End),
+            Some(_) => {}
+        }
+        if !lease.lets_pass(region) {
+            return Ok(Passed::Rest(said.clone()));
+        }
+        let written = match to.try_write(said) {
+            Ok(written) => written,
+            Err(error) if error.kind() == ErrorKind::WouldBlock => 0,
+            Err(error) => return Err(error),
+        };
+        Ok(match &said[written..] {
+            [] => Passed::All,
+            rest => Passed::Rest(rest.to_vec()),
+        })
+    })
+}
+
+/// How much was read; `None` where nothing was there.
+///
+/// What does not fill the buffer was all of it. That is told to tokio as if the socket had been asked
+/// once more and had nothing, which spares that call; `try_read` makes it.
+fn read(from: &TcpStream, said: &mut Vec<u8>) -> std::io::Result<Option<usize>> {
+    let mut count = None;
+    let tried = from.try_io(Interest::READABLE, || {
+        let read = rustix::io::read(from, spare_capacity(said))?;
+        count = Some(read);
+        match read {
+            0 | CHUNK.. => Ok(()),
+            _ => Err(std::io::Error::from(ErrorKind::WouldBlock)),
+        }
+    });
+    match tried {
+        Err(error) if count.is_none() && error.kind() != ErrorKind::WouldBlock => Err(error),
+        _ => Ok(count),
     }
 }
 
@@ -164,7 +260,7 @@ async fn say(to: &TcpStream, mut what: &[u8]) -> std::io::Result<()> {
     while !what.is_empty() {
         match to.try_write(what) {
             Ok(written) => what = &what[written..],
-            Err(error) if error.kind() == std::io::ErrorKind::WouldBlock => to.writable().await?,
+            Err(error) if error.kind() == ErrorKind::WouldBlock => to.writable().await?,
             Err(error) => return Err(error),
         }
     }

@@ -13,5 +13,6 @@ mod lease;
 mod server;
 mod socket;
 mod state;
+mod workers;
 
 pub use server::{run, serve};

@@ -14,12 +14,13 @@ use tokio::net::TcpListener;
 
 use crate::socket::cut;
 use crate::state::Shared;
+use crate::workers::Workers;
 use crate::{connection, control};
 
 /// How many clients a route has at most, where the limit of open files allows it.
 const SLOTS: usize = 20_000;
-/// Files that are not for clients: listeners, the agent's requests, logs.
-const OTHER_FILES: usize = 64;
+/// Files that are not for clients: listeners, the agent's requests, logs, and some for each thread.
+const OTHER_FILES: usize = 256;
 
 /// Run the routes of kind `proxy` of a region until `shutdown` resolves.
 ///
@@ -50,9 +51,10 @@ pub async fn serve(
     slots: usize,
     shutdown: impl Future<Output = ()> + Send,
 ) -> Result<()> {
+    let workers = Arc::new(Workers::start().context("start the threads that carry bytes")?);
     let mut running = Vec::new();
     for route in routes {
-        running.push(begin(route, slots)?);
+        running.push(begin(route, slots, Arc::clone(&workers))?);
     }
     tokio::select! {
         _ = futures_util::future::join_all(running) => {}
@@ -62,7 +64,11 @@ pub async fn serve(
 }
 
 /// Listen for a route; the answer goes on for ever.
-fn begin(route: &RouteSettings, slots: usize) -> Result<impl Future<Output = ()> + use<>> {
+fn begin(
+    route: &RouteSettings,
+    slots: usize,
+    workers: Arc<Workers>,
+) -> Result<impl Future<Output = ()> + use<>> {
     let (id, file) = (route.id(), &route.pointer_file);
     let shared = Shared::read(route, slots);
     let shared = Arc::new(shared.with_context(|| format!("read {}", file.display()))?);
@@ -71,16 +77,24 @@ fn begin(route: &RouteSettings, slots: usize) -> Result<impl Future<Output = ()>
     let told = control::listen(&socket(route))?;
     tracing::info!(route = %id, address = %route.address, clients_most = slots, "the route listens");
     Ok(async move {
-        tokio::join!(accept(listener, Arc::clone(&shared)), control::serve(told, shared));
+        tokio::join!(accept(listener, Arc::clone(&shared), &workers), control::serve(told, shared));
     })
 }
 
-async fn accept(listener: TcpListener, shared: Arc<Shared>) {
+async fn accept(listener: TcpListener, shared: Arc<Shared>, workers: &Workers) {
     loop {
         match listener.accept().await {
             Ok((client, from)) => match Arc::clone(&shared.slots).try_acquire_owned() {
                 Ok(slot) => {
-                    tokio::spawn(connection::serve(Arc::clone(&shared), client, slot));
+                    // From this runtime's files to those of the thread that will have it.
+                    match client.into_std() {
+                        Ok(client) => {
+                            let place = connection::Place::take(&shared);
+                            let shared = Arc::clone(&shared);
+                            workers.spawn(connection::serve(shared, client, place, slot));
+                        }
+                        Err(error) => tracing::warn!(%error, "a connection cannot be kept"),
+                    }
                 }
                 Err(_) => {
                     // At once: it may find room at another router, and learns nothing by waiting.

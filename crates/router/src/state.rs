@@ -67,7 +67,7 @@ pub struct Shared {
     /// One writer of the file at a time.
     writing: Mutex<()>,
     /// Who may connect to the server: first in, first out.
-    pub turns: Semaphore,
+    pub turns: Arc<Semaphore>,
     /// How many clients there may be.
     pub slots: Arc<Semaphore>,
     /// Connections that wait.
@@ -90,7 +90,7 @@ impl Shared {
             lease: Lease::of(route),
             file,
             writing: Mutex::new(()),
-            turns: Semaphore::new(AT_ONCE),
+            turns: Arc::new(Semaphore::new(AT_ONCE)),
             slots: Arc::new(Semaphore::new(slots)),
             waiting: AtomicU32::new(0),
             open: AtomicU32::new(0),

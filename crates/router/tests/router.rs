@@ -296,28 +296,3 @@ async fn half_a_conversation_ends_when_both_have_said_all() {
     assert_eq!(said, b"1hello");
     rig.seen(|state| state.open == 0).await;
 }
-
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn many_are_held_and_all_go_on() {
-    let rig = Rig::new().await;
-    let files = rustix::process::getrlimit(rustix::process::Resource::Nofile);
-    let raised = rustix::process::Rlimit { current: files.maximum, maximum: files.maximum };
-    let _ = rustix::process::setrlimit(rustix::process::Resource::Nofile, raised);
-    // Client, router twice, and server: all in this process.
-    let room = files.maximum.map_or(5_000, |most| (most / 5) as usize);
-    let wanted = if std::env::var_os("TIER0_LONG").is_some() { 5_000 } else { 1_000 };
-    let count = room.min(wanted);
-    rig.told(Ask::Hold { hold_ms: 60_000 }).await;
-    let mut clients = Vec::new();
-    for _ in 0..count {
-        clients.push(rig.connect().await);
-    }
-    rig.seen(|state| state.waiting as usize == count).await;
-    rig.point(2, 2).await;
-    let began = Instant::now();
-    rig.told(Ask::Release).await;
-    for client in &mut clients {
-        assert_eq!(name(client).await.unwrap(), b'2');
-    }
-    println!("{count} held connections went on within {} ms", began.elapsed().as_millis());
-}
