@@ -16,7 +16,7 @@ TEST = TIER0_SKIPPED=$(SKIPPED) $(CARGO) test --locked
 REAL_STACK = env $(TEST) --workspace --features tier0/failpoints --test real_stack
 SAY_SKIPPED = if [ -s $(SKIPPED) ]; then echo "$$(wc -l < $(SKIPPED)) SKIPPED:"; cat $(SKIPPED); fi
 
-.PHONY: help setup setup-tests build demo demo-specification test test-long proof mutants bench soak lint clean-lab
+.PHONY: help setup setup-tests setup-bench build demo demo-specification test test-long proof mutants bench soak lint clean-lab
 
 help: ## List these commands
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-20s %s\n", $$1, $$2 }' Makefile
@@ -26,6 +26,9 @@ setup: ## Install missing Debian packages (as root) and check the Rust toolchain
 
 setup-tests:
 	@scripts/setup tests
+
+setup-bench:
+	@scripts/setup bench
 
 build: setup ## Build the binary
 	@$(CARGO) build --locked --bin tier0
@@ -58,9 +61,10 @@ test-long: test ## The same, and what takes many minutes
 mutants: setup ## Take out each safety guard in turn: the simulator must notice
 	@$(CARGO) test --locked --workspace --features tier0-core/mutants --test mutants
 
-bench: build ## Measure switches, failovers, outages and the backend; BENCH=--quick or --large
+bench: build setup-bench ## Measure switches, failovers, outages, the backend and routes; BENCH=--quick or --large
 	@$(TIER0) lab bench $(BENCH)
 	@$(TIER0) lab bench --telemetry $(filter --quick,$(BENCH))
+	@$(TIER0) lab bench --routes $(filter --quick,$(BENCH))
 
 # Interrupt it at any time: the same command goes on. SOAK="--seed 7 --from-round 3" plays rounds again.
 # The links are cut only where root can make network namespaces.

@@ -128,7 +128,8 @@ fn postgres_directory() -> Option<PathBuf> {
     debian.chain(elsewhere).find(complete)
 }
 
-fn on_path(program: &str) -> Option<PathBuf> {
+/// A program, also where Debian has what only root should run.
+pub fn on_path(program: &str) -> Option<PathBuf> {
     let path = std::env::var_os("PATH").unwrap_or_default();
     std::env::split_paths(&path)
         .chain(["/usr/bin", "/usr/sbin", "/usr/local/bin"].map(PathBuf::from))

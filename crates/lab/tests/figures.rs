@@ -1,12 +1,13 @@
-//! The figures in README.md are those of the newest committed results, and nothing else.
+//! The figures in README.md and docs/routes.md are those of the newest committed results, and nothing else.
 
 #![allow(clippy::unwrap_used)]
 
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
+use tier0_lab::bench::comparison::Comparison;
 use tier0_lab::bench::throughput::{NOTHING, Throughput};
-use tier0_lab::bench::{READINGS, figures, results};
+use tier0_lab::bench::{COMPARISONS, READINGS, figures, results};
 
 const RESULTS: &str = "bench/results";
 
@@ -69,5 +70,23 @@ fn the_readings_in_the_readme_are_those_of_the_newest_committed_results() {
         figures::block(&readme, figures::READINGS).unwrap(),
         expected,
         "run `tier0 lab bench --render` and commit README.md"
+    );
+}
+
+#[test]
+fn the_comparison_of_routes_is_that_of_the_newest_committed_results() {
+    let repository = repository();
+    let expected = match results::newest(committed(&repository, COMPARISONS)) {
+        None => NOTHING.to_owned(),
+        Some(newest) => {
+            let name = newest.file_name().unwrap().to_str().unwrap();
+            Comparison::read(&newest).unwrap().markdown(name)
+        }
+    };
+    let document = std::fs::read_to_string(repository.join("docs/routes.md")).unwrap();
+    assert_eq!(
+        figures::block(&document, figures::ROUTES).unwrap(),
+        expected,
+        "run `tier0 lab bench --render` and commit docs/routes.md"
     );
 }

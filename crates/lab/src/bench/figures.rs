@@ -1,4 +1,4 @@
-//! The figures as README.md shows them, between two marks. Every number in it comes from one
+//! The figures as README.md and docs/routes.md show them, between two marks. Every number in it comes from one
 //! results file, which it names.
 
 use std::path::Path;
@@ -20,6 +20,9 @@ pub const SWITCHES: Marks = Marks("<!-- figures:begin -->", "<!-- figures:end --
 
 /// Around those of the reference backend.
 pub const READINGS: Marks = Marks("<!-- readings:begin -->", "<!-- readings:end -->");
+
+/// Around the comparison of routes.
+pub const ROUTES: Marks = Marks("<!-- routes:begin -->", "<!-- routes:end -->");
 
 /// The block for a results file, without the marks.
 pub fn render(summary: &Summary, file_name: &str) -> String {

@@ -2,12 +2,14 @@
 //! and whether a ledger outside both stores finds every acknowledged write afterwards.
 
 mod clients;
+pub mod comparison;
 pub mod figures;
 mod large;
 pub mod machine;
 mod measure;
 pub mod outage;
 pub mod results;
+mod routes;
 pub mod run;
 mod settings;
 pub mod statistics;
@@ -42,8 +44,14 @@ use crate::up::{Up, UpPlan, up};
 /// Where the results of the reference backend are kept, apart from those of switches.
 pub const READINGS: &str = "bench/telemetry";
 
+/// Where the comparisons of routes are kept.
+pub const COMPARISONS: &str = "bench/routes";
+
 /// Where the figures are shown.
 const DOCUMENT: &str = "README.md";
+
+/// Where the comparison of routes is shown.
+const ROUTES_DOCUMENT: &str = "docs/routes.md";
 
 /// Measure, write the results, print them. The exit code says whether all is as promised.
 pub async fn run(arguments: BenchArgs) -> Result<ExitCode> {
@@ -52,6 +60,9 @@ pub async fn run(arguments: BenchArgs) -> Result<ExitCode> {
     }
     if arguments.telemetry {
         return telemetry::run(&arguments).await;
+    }
+    if arguments.routes {
+        return routes::run(&arguments).await;
     }
     let progress = Progress::begin();
     let settings = Settings::of(&arguments);
@@ -197,6 +208,11 @@ fn render(directory: &Path) -> Result<ExitCode> {
         let text = throughput::Throughput::read(&newest)?.markdown(&file_name(&newest)?);
         figures::write(document, figures::READINGS, &text)?;
         println!("{DOCUMENT} shows the readings of {}", newest.display());
+    }
+    if let Some(newest) = results::newest(results::files(Path::new(COMPARISONS))) {
+        let text = comparison::Comparison::read(&newest)?.markdown(&file_name(&newest)?);
+        figures::write(Path::new(ROUTES_DOCUMENT), figures::ROUTES, &text)?;
+        println!("{ROUTES_DOCUMENT} shows the comparison of {}", newest.display());
     }
     Ok(ExitCode::SUCCESS)
 }

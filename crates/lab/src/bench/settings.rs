@@ -31,8 +31,8 @@ pub struct BenchArgs {
     /// Who moves the writer after such a fault.
     #[arg(long, value_enum, default_value_t = Commander::Bench)]
     pub who: Commander,
-    /// Three pairs, two kills and two of each fault, or short runs of the reference backend, to see that
-    /// all works.
+    /// Three pairs, two kills and two of each fault, or short runs of the reference backend or of
+    /// routes, to see that all works.
     #[arg(long, conflicts_with_all = ["pairs", "kills", "outages"])]
     pub quick: bool,
     /// Then also with a 5 GB database and an open transaction; needs 25 GB of disk.
@@ -54,14 +54,21 @@ pub struct BenchArgs {
     /// a link of 60 ms.
     #[arg(long)]
     pub telemetry: bool,
-    /// Where results are kept [with --telemetry: bench/telemetry].
+    /// Measure the built-in router instead, against HAProxy and against no proxy, with pgbench and
+    /// redis-benchmark.
+    #[arg(long, conflicts_with = "telemetry")]
+    pub routes: bool,
+    /// Where results are kept [with --telemetry: bench/telemetry, with --routes: bench/routes].
     #[arg(
         long,
         default_value = "bench/results",
-        default_value_if("telemetry", "true", super::READINGS)
+        default_value_ifs([
+            ("telemetry", "true", super::READINGS),
+            ("routes", "true", super::COMPARISONS),
+        ])
     )]
     pub out: PathBuf,
-    /// Measure nothing: write the newest results into README.md.
+    /// Measure nothing: write the newest results into README.md and docs/routes.md.
     #[arg(long)]
     pub render: bool,
 }

@@ -1,5 +1,5 @@
 //! The figures of one series of measurements. Nothing is interpolated: every figure is a time that
-//! was measured.
+//! was measured. And, for what is compared in pairs, a mean with its interval.
 
 use serde::{Deserialize, Serialize};
 
@@ -33,6 +33,47 @@ impl Figures {
     }
 }
 
+/// The middle of some measurements; of two, the greater.
+pub fn median(measurements: &[f64]) -> Option<f64> {
+    Figures::of(measurements).map(|figures| figures.median)
+}
+
+/// Student's t of 0.975 for 1, 2, … degrees of freedom; beyond, that of the last is a little wide.
+const STUDENT: [f64; 30] = [
+    12.706, 4.303, 3.182, 2.776, 2.571, 2.447, 2.365, 2.306, 2.262, 2.228, 2.201, 2.179, 2.160,
+    2.145, 2.131, 2.120, 2.110, 2.101, 2.093, 2.086, 2.080, 2.074, 2.069, 2.064, 2.060, 2.056,
+    2.052, 2.048, 2.045, 2.042,
+];
+
+/// A mean, and the interval that holds the true one 95 times in a hundred.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Interval {
+    /// The mean.
+    pub mean: f64,
+    /// Where the interval begins.
+    pub low: f64,
+    /// Where it ends.
+    pub high: f64,
+}
+
+impl Interval {
+    /// Of these differences; `None` where there are fewer than two.
+    pub fn of(differences: &[f64]) -> Option<Interval> {
+        let freedom = differences.len().checked_sub(1).filter(|freedom| *freedom > 0)?;
+        let count = differences.len() as f64;
+        let mean = differences.iter().sum::<f64>() / count;
+        let squares: f64 = differences.iter().map(|one| (one - mean).powi(2)).sum();
+        let student = STUDENT[freedom.min(STUDENT.len()) - 1];
+        let half = student * (squares / freedom as f64 / count).sqrt();
+        Some(Interval { mean, low: mean - half, high: mean + half })
+    }
+
+    /// The same on another scale.
+    pub fn map(self, scale: fn(f64) -> f64) -> Interval {
+        Interval { mean: scale(self.mean), low: scale(self.low), high: scale(self.high) }
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -45,5 +86,15 @@ mod tests {
         assert_eq!((figures.p99, figures.max), (9.0, 9.0));
         let many: Vec<f64> = (1..=200).map(f64::from).collect();
         assert_eq!(Figures::of(&many).unwrap().p99, 198.0);
+    }
+
+    #[test]
+    fn an_interval_is_as_wide_as_the_measurements_differ() {
+        assert_eq!(Interval::of(&[1.0]), None);
+        // By hand: deviation 1, t of two degrees of freedom 4.303, over the root of three.
+        let interval = Interval::of(&[1.0, 2.0, 3.0]).unwrap();
+        assert_eq!(interval.mean, 2.0);
+        assert!((interval.high - 2.0 - 4.303 / 3_f64.sqrt()).abs() < 1e-9, "{interval:?}");
+        assert!((interval.mean - interval.low - (interval.high - interval.mean)).abs() < 1e-9);
     }
 }

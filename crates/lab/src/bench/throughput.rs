@@ -15,7 +15,7 @@ const VERSION: u32 = 1;
 /// What is aimed at on two cores, in readings a second: by round trip, with the batches.
 const AIMS: [(u64, f64); 2] = [(0, 20_000.0), (60, 10_000.0)];
 
-/// What README.md shows as long as no results are committed.
+/// What a document shows as long as no results are committed.
 pub const NOTHING: &str = "Not measured yet: `make bench`.\n";
 
 /// A bench of the reference backend.
