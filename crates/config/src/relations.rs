@@ -283,7 +283,7 @@ fn routes(stack: &Stack, found: &mut Vec<Broken>) {
             RouteKind::Pgbouncer => {
                 (serves == Some(DatastoreKind::Postgres), " of kind PostgreSQL")
             }
-            RouteKind::Proxy => (serves.is_some(), ""),
+            RouteKind::Haproxy | RouteKind::Proxy => (serves.is_some(), ""),
         };
         if !fits {
             let looked_at = (0..stack.datastores.len())

@@ -454,7 +454,7 @@ settings! {
 }
 
 settings! {
-    /// One route beside the clients of one region: a PgBouncer, whose `pgbouncer.ini` is its
+    /// One route beside the clients of one region: a PgBouncer or a HAProxy, whose own file is its
     /// operator's, or tier0's own router.
     pub struct RouteSettings {
         /// Its name; the routes of two regions may have one name.
@@ -471,7 +471,8 @@ settings! {
         ),
         /// Its kind.
         pub kind: RouteKind => About::Setting(
-            setting(Kind::Choice(&["pgbouncer", "proxy"]), &[r#""pgbouncer""#]).read_by(AGENTS)
+            setting(Kind::Choice(&["pgbouncer", "haproxy", "proxy"]), &[r#""pgbouncer""#])
+                .read_by(AGENTS)
         ),
         /// The datastore whose clients it serves.
         pub datastore: DatastoreName => About::Setting(
@@ -488,7 +489,8 @@ settings! {
                 .read_by(AGENTS)
                 .agrees(&["no other server of the stack has this address"])
         ),
-        /// The directory of its Unix socket, by which the agent tells it what to do.
+        /// The directory of its Unix socket, by which the agent tells it what to do. A HAProxy's has
+        /// the route's name and region in it, as `stats socket /run/haproxy/pool.region1.sock`.
         pub socket_directory: PathBuf => About::Setting(
             setting(Kind::Path, &[r#""/var/run/postgresql""#]).read_by(AGENTS)
         ),
@@ -513,8 +515,8 @@ settings! {
                 .agrees(&["`strict` only where `kind` is `proxy`"])
         ),
         /// The file that says where it points. With PgBouncer the agent writes it: the line of the
-        /// datastore's database, which `pgbouncer.ini` includes below `[databases]`. The router
-        /// writes its own.
+        /// datastore's database, which `pgbouncer.ini` includes below `[databases]`. With HAProxy it
+        /// does too, and nobody else reads it. The router writes its own.
         pub pointer_file: PathBuf => About::Setting(
             setting(Kind::Path, &[r#""/etc/pgbouncer/tier0.databases.ini""#]).read_by(AGENTS)
         ),
@@ -527,6 +529,8 @@ settings! {
 pub enum RouteKind {
     /// PgBouncer, with transaction pooling.
     Pgbouncer,
+    /// HAProxy in TCP mode, told by its runtime socket: to a datastore of any kind.
+    Haproxy,
     /// `tier0 router`: plain TCP, to a datastore of any kind.
     Proxy,
 }

@@ -167,6 +167,7 @@ fn connections(stack: &Stack, state: &LabState) -> Result<Vec<Connection>> {
                 let url = url(&route.address.to_string());
                 let kind = match route.kind {
                     RouteKind::Pgbouncer => "PgBouncer",
+                    RouteKind::Haproxy => "HAProxy",
                     RouteKind::Proxy => "router",
                 };
                 all.push(Connection { name: format!("{} ({kind})", route.id()), url });

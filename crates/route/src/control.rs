@@ -80,7 +80,7 @@ pub struct RouterState {
     pub waiting: u32,
 }
 
-/// The socket of a route, in its directory.
+/// The socket of a route, in its directory; that of a HAProxy, too.
 pub fn socket(route: &RouteSettings) -> PathBuf {
     route.socket_directory.join(format!("{}.sock", route.id()))
 }

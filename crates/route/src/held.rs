@@ -18,7 +18,7 @@ pub(crate) struct Held {
     pub until: Instant,
 }
 
-/// The file beside the databases file.
+/// The file beside the file that says where the route points.
 pub(crate) fn path(pointer_file: &Path) -> PathBuf {
     PathBuf::from(format!("{}.held", pointer_file.display()))
 }

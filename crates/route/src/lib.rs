@@ -1,5 +1,5 @@
 //! Adapters of routes: what stands between clients and a datastore's writer, looked at, and each
-//! order carried out. Two kinds: PgBouncer, and tier0's own router.
+//! order carried out. Three kinds: PgBouncer, HAProxy, and tier0's own router.
 //!
 //! An adapter refuses to point by an older epoch than it did, confirms what it did from the data
 //! path, and lets clients go on by itself when a hold has lasted too long, also after a restart of
@@ -9,6 +9,7 @@
 mod confirm;
 mod console;
 pub mod control;
+mod haproxy;
 mod held;
 mod pgbouncer;
 pub mod pointer;
@@ -42,6 +43,8 @@ pub struct RouteSettings {
 pub enum Route {
     /// PgBouncer.
     PgBouncer(Box<pgbouncer::PgBouncer>),
+    /// HAProxy.
+    Haproxy(Box<haproxy::Haproxy>),
     /// tier0's own router.
     Proxy(Box<proxy::Proxy>),
 }
@@ -51,6 +54,7 @@ impl Route {
     pub fn new(settings: RouteSettings) -> Route {
         match settings.route.kind {
             RouteKind::Pgbouncer => Route::PgBouncer(Box::new(pgbouncer::PgBouncer::new(settings))),
+            RouteKind::Haproxy => Route::Haproxy(Box::new(haproxy::Haproxy::new(settings))),
             RouteKind::Proxy => Route::Proxy(Box::new(proxy::Proxy::new(settings))),
         }
     }
@@ -59,6 +63,7 @@ impl Route {
     pub async fn observe(&self) -> RouteView {
         match self {
             Route::PgBouncer(route) => route.observe().await,
+            Route::Haproxy(route) => route.observe().await,
             Route::Proxy(route) => route.observe().await,
         }
     }
@@ -67,6 +72,7 @@ impl Route {
     pub async fn perform(&self, order: &Order, limit: Duration) -> Outcome {
         match self {
             Route::PgBouncer(route) => route.perform(order, limit).await,
+            Route::Haproxy(route) => route.perform(order, limit).await,
             Route::Proxy(route) => route.perform(order, limit).await,
         }
     }
@@ -75,6 +81,7 @@ impl Route {
     pub async fn keep_watch(&self) {
         match self {
             Route::PgBouncer(route) => route.keep_watch().await,
+            Route::Haproxy(route) => route.keep_watch().await,
             // It does so itself.
             Route::Proxy(_) => {}
         }
@@ -89,8 +96,8 @@ impl Route {
     /// It may pass on what servers of its own region answer, for so long from now.
     pub async fn lease(&self, lasting: Duration) {
         match self {
-            // It cannot check one.
-            Route::PgBouncer(_) => {}
+            // They cannot check one.
+            Route::PgBouncer(_) | Route::Haproxy(_) => {}
             Route::Proxy(route) => route.lease(lasting).await,
         }
     }
@@ -99,6 +106,7 @@ impl Route {
     pub async fn keep_pointed(&self, writer: &Region, epoch: Epoch) {
         match self {
             Route::PgBouncer(route) => route.keep_pointed(writer, epoch).await,
+            Route::Haproxy(route) => route.keep_pointed(writer, epoch).await,
             Route::Proxy(route) => route.keep_pointed(writer, epoch).await,
         }
     }

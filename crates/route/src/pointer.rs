@@ -1,5 +1,5 @@
 //! The file that says where a route points. For PgBouncer: one line that `pgbouncer.ini` includes,
-//! below a comment that says by which epoch. For the router: the same comment, and an address.
+//! below a comment that says by which epoch. For the router and HAProxy: the same comment, and an address.
 //! Replaced as a whole, so that nobody ever reads half.
 
 use std::fs::File;

@@ -1,5 +1,6 @@
-//! What a route of every kind promises. Sessions that are open at a switch are another matter: a
-//! PgBouncer moves them, the router cuts them; here neither may leave one at the old server.
+//! What a route of every kind promises, and what those promise that hold. Sessions that are open at a
+//! switch are another matter: a PgBouncer moves them, the others cut them; here none may leave one at
+//! the old server.
 
 use std::time::{Duration, Instant};
 
@@ -11,8 +12,8 @@ use tier0_core::words::Epoch;
 use crate::harness::*;
 use crate::scenario;
 
-/// The same scenarios for each kind.
-macro_rules! for_each_kind {
+/// The same scenarios for each kind that holds.
+macro_rules! for_each_that_holds {
     ($($kind:ident: $route:expr),*) => {$(
         mod $kind {
             use super::*;
@@ -22,6 +23,15 @@ macro_rules! for_each_kind {
                 super::a_hold_ends_by_itself(&rig).await;
                 super::a_hundred_are_held(&rig).await;
             });
+        }
+    )*};
+}
+
+/// And for each of all.
+macro_rules! for_each_kind {
+    ($($kind:ident: $route:expr),*) => {$(
+        mod $kind {
+            use super::*;
             scenario!(an_older_epoch_is_refused_also_by_one_that_was_down, {
                 let mut rig = Rig::with($route).await;
                 super::an_older_epoch_is_refused(&mut rig).await;
@@ -31,7 +41,12 @@ macro_rules! for_each_kind {
     )*};
 }
 
-for_each_kind!(pgbouncer: RouteKind::Pgbouncer, router: RouteKind::Proxy);
+for_each_that_holds!(pgbouncer_holds: RouteKind::Pgbouncer, router_holds: RouteKind::Proxy);
+for_each_kind!(
+    pgbouncer: RouteKind::Pgbouncer,
+    haproxy: RouteKind::Haproxy,
+    router: RouteKind::Proxy
+);
 
 async fn who_comes_while_it_holds(rig: &Rig) {
     let mut open = rig.client().await;
@@ -71,7 +86,7 @@ async fn an_older_epoch_is_refused(rig: &mut Rig) {
         if restarted {
             rig.kill_route();
             rig.start_route();
-            rig.seen("back", |view| view.process == ProcessState::Running).await;
+            rig.running(2, Epoch::read(5)).await;
         }
         for order in [switch(4, 1), release(4, 1), switch(5, 1)] {
             let outcome = rig.order(order.clone()).await;
@@ -108,7 +123,7 @@ async fn one_that_is_down_is_said_to_be(rig: &mut Rig) {
     assert!(matches!(rig.order(hold(100, 60_000)).await, Outcome::Failed { .. }));
     assert!(matches!(rig.order(switch(7, 2)).await, Outcome::Failed { .. }));
     rig.start_route();
-    rig.seen("back", |view| view.process == ProcessState::Running).await;
+    rig.running(2, Epoch::read(7)).await;
     rig.agent_restarted().keep_pointed(&region(2), Epoch::read(7)).await;
     assert_eq!(rig.answers(&rig.client().await).await, region(2));
     rig.done(release(7, 2)).await;

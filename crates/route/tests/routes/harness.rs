@@ -1,4 +1,4 @@
-//! Two PostgreSQL servers, a route of either kind and its adapter, in a directory of their own.
+//! Two PostgreSQL servers, a route of any kind and its adapter, in a directory of their own.
 
 use std::future::Future;
 use std::net::{SocketAddr, TcpListener};
@@ -10,6 +10,7 @@ use std::time::{Duration, Instant};
 
 use rustix::process::{Pid, Signal, kill_process};
 use tier0_config::{RouteKind, RouteReads, Secret};
+use tier0_core::observe::ProcessState;
 use tier0_core::order::{Fact, Order, Outcome};
 use tier0_core::route::{RouteOrder, RouteView};
 use tier0_core::words::{Epoch, Region};
@@ -71,14 +72,14 @@ pub fn free_address() -> SocketAddr {
     TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap()
 }
 
-/// A process that ends with the test.
-struct Running(Child);
+/// A process that ends with the test, by this signal: QUIT is PostgreSQL's immediate stop, which takes
+/// its children along.
+struct Running(Child, Signal);
 
 impl Drop for Running {
     fn drop(&mut self) {
         if let Some(pid) = Pid::from_raw(self.0.id() as i32) {
-            // PostgreSQL's immediate stop, which takes its children along; PgBouncer just ends.
-            let _ = kill_process(pid, Signal::QUIT);
+            let _ = kill_process(pid, self.1);
         }
         for _ in 0..200 {
             if self.0.try_wait().is_ok_and(|status| status.is_some()) {
@@ -128,7 +129,7 @@ impl Rig {
         let servers = [&first, &second]
             .into_iter()
             .zip(addresses)
-            .map(|(data, address)| Running(postgres(data, address, root.path())))
+            .map(|(data, address)| Running(postgres(data, address, root.path()), Signal::QUIT))
             .collect();
         let nodes = [(region(1), addresses[0]), (region(2), addresses[1])].into();
         let route = tier0_config::RouteSettings {
@@ -145,7 +146,7 @@ impl Rig {
         let pointed = Pointed { epoch: Epoch::FIRST, to: region(1) };
         let text = match kind {
             RouteKind::Pgbouncer => pointer_text(&pointed, DATABASE, addresses[0]),
-            RouteKind::Proxy => plain_text(&pointed, addresses[0]),
+            RouteKind::Haproxy | RouteKind::Proxy => plain_text(&pointed, addresses[0]),
         };
         std::fs::write(&route.pointer_file, text).unwrap();
         let client = Served::Postgres {
@@ -160,6 +161,7 @@ impl Rig {
             rig.connect_to(address).await;
         }
         rig.start_route();
+        rig.running(1, Epoch::FIRST).await;
         rig.client().await;
         rig
     }
@@ -168,6 +170,7 @@ impl Rig {
     pub fn start_route(&mut self) {
         match self.settings.route.kind {
             RouteKind::Pgbouncer => self.start_pool(),
+            RouteKind::Haproxy => self.start_haproxy(),
             RouteKind::Proxy => {
                 let routes = vec![self.settings.route.clone()];
                 self.router = Some(tokio::spawn(async move {
@@ -202,7 +205,44 @@ impl Rig {
         // Debian has it where only root looks.
         let path = format!("{}:/usr/sbin", std::env::var("PATH").unwrap_or_default());
         command.env("PATH", path).arg(at("pgbouncer.ini")).stdout(Stdio::null()).stderr(log);
-        self.pool = Some(Running(command.spawn().expect("pgbouncer: scripts/setup installs it")));
+        self.pool = Some(Running(
+            command.spawn().expect("pgbouncer: scripts/setup installs it"),
+            Signal::QUIT,
+        ));
+    }
+
+    /// As docs/routes.md has it.
+    fn start_haproxy(&mut self) {
+        let route = &self.settings.route;
+        let at = |name: &str| self.root.path().join(name);
+        let text = format!(
+            "global\n  stats socket {} level admin\n\
+             defaults\n  mode tcp\n  retries 0\n  timeout connect 500ms\n  timeout client 1h\n  \
+             timeout server 1h\n\
+             listen {}\n  bind {}\n  server writer 0.0.0.0:1 disabled\n",
+            tier0_route::control::socket(route).display(),
+            route.name,
+            route.address,
+        );
+        std::fs::write(at("haproxy.cfg"), text).unwrap();
+        let log = std::fs::File::create(at("pgbouncer.log")).unwrap();
+        let mut command = Command::new("haproxy");
+        let path = format!("{}:/usr/sbin", std::env::var("PATH").unwrap_or_default());
+        command.env("PATH", path).arg("-db").arg("-f").arg(at("haproxy.cfg"));
+        command.stdout(Stdio::null()).stderr(log);
+        self.pool = Some(Running(
+            command.spawn().expect("haproxy: scripts/setup installs it"),
+            Signal::TERM,
+        ));
+    }
+
+    /// It runs again, and its agent has said where the writer is. Only a HAProxy has to be told: it
+    /// keeps nothing.
+    pub async fn running(&self, to: u8, epoch: Epoch) {
+        self.seen("back", |view| view.process == ProcessState::Running).await;
+        if self.settings.route.kind == RouteKind::Haproxy {
+            self.adapter.keep_pointed(&region(to), epoch).await;
+        }
     }
 
     pub fn kill_route(&mut self) {
@@ -251,19 +291,19 @@ impl Rig {
     async fn connect_to(&self, address: SocketAddr) -> Client {
         let deadline = Instant::now() + LIMIT;
         loop {
-            let mut config = tokio_postgres::Config::new();
-            config.host(address.ip().to_string()).port(address.port()).user(USER).dbname(DATABASE);
-            match config.connect(NoTls).await {
-                Ok((client, connection)) => {
-                    tokio::spawn(connection);
-                    return client;
-                }
+            match try_connect(address).await {
+                Ok(client) => return client,
                 Err(error) => {
                     assert!(Instant::now() < deadline, "{address}: {error}\n{}", self.log())
                 }
             }
             tokio::time::sleep(Duration::from_millis(20)).await;
         }
+    }
+
+    /// A client of the route that comes once.
+    pub async fn try_client(&self) -> Result<Client, tokio_postgres::Error> {
+        try_connect(self.settings.route.address).await
     }
 
     /// A client of the route.
@@ -278,6 +318,14 @@ impl Rig {
         let mut nodes = self.settings.nodes.iter();
         nodes.find(|(_, address)| address.port() == port).unwrap().0.clone()
     }
+}
+
+async fn try_connect(address: SocketAddr) -> Result<Client, tokio_postgres::Error> {
+    let mut config = tokio_postgres::Config::new();
+    config.host(address.ip().to_string()).port(address.port()).user(USER).dbname(DATABASE);
+    let (client, connection) = config.connect(NoTls).await?;
+    tokio::spawn(connection);
+    Ok(client)
 }
 
 fn postgres(data: &Path, address: SocketAddr, sockets: &Path) -> Child {

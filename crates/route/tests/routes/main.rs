@@ -1,4 +1,4 @@
-//! The adapters against a real PgBouncer and the real router, between clients and two real PostgreSQL
+//! The adapters against a real PgBouncer, a real HAProxy and the real router, between clients and two real PostgreSQL
 //! servers, one scenario for each promise. The two servers are both primaries: which of them answers
 //! is what is looked at. What every kind promises is in `conformance`, what one kind does besides in
 //! the others.
@@ -10,6 +10,7 @@
 #![allow(clippy::unwrap_used, reason = "in a test a panic is the report")]
 
 mod conformance;
+mod haproxy;
 mod harness;
 mod holds;
 mod proxy;
