@@ -15,6 +15,7 @@ mod world;
 use std::collections::BTreeSet;
 use std::time::{Duration, Instant};
 
+use model::beyond::BEYOND;
 use model::{Budget, Reached, walk};
 use tier0_core::orchestrator::{AUTOMATIC, DECIDER};
 use tier0_core::record::DatastoreKind;
@@ -22,6 +23,9 @@ use tier0_core::steps::{Scope, Step, row};
 
 /// How long one budget may take at most.
 const MOST: Duration = Duration::from_secs(4 * 3_600);
+
+/// How many distinct states the walks come to at least.
+const STATES_LEAST: usize = 1_000_000;
 
 /// A move, and a write at any moment of it.
 const CALM: Budget = Budget { moves: 1, writes: 1, ..Budget::NONE };
@@ -43,6 +47,7 @@ const WALKS: &[(&str, Budget)] = &[
     ("misses", Budget { misses: 1, writes: 0, ..CALM }),
     ("busy", BUSY),
     ("busy-and-agent", Budget { agent_ends: 1, ..BUSY }),
+    ("busy-and-lost", Budget { lost: 1, ..BUSY }),
     ("server-ends-still", Budget { server_ends: 1, ..STILL }),
     ("stream-breaks-still", Budget { cuts: 1, ..STILL }),
 ];
@@ -94,22 +99,34 @@ impl Walks {
 
     /// How often each row and step was reached, and which were not.
     fn tell(&self) {
-        let rows = DECIDER.iter().map(|row| row.id).chain(AUTOMATIC.iter().map(|row| row.id));
-        let rows: Vec<&str> = rows.filter(|id| !self.did.rows.contains_key(id)).collect();
         eprintln!("{} states in all", self.states);
-        eprintln!("rows: {:?}, not reached: {rows:?}", self.did.rows);
-        eprintln!("steps: {:?}, not reached: {:?}", self.did.steps, self.missing());
+        eprintln!("rows: {:?}, not reached: {:?}", self.did.rows, self.rows_missing());
+        eprintln!("steps: {:?}, not reached: {:?}", self.did.steps, self.steps_missing());
+    }
+
+    fn rows_missing(&self) -> BTreeSet<&'static str> {
+        let rows = DECIDER.iter().map(|row| row.id).chain(AUTOMATIC.iter().map(|row| row.id));
+        rows.filter(|id| !self.did.rows.contains_key(id)).collect()
     }
 
     /// Steps of PostgreSQL or of the stack that no decision took.
-    fn missing(&self) -> BTreeSet<Step> {
+    fn steps_missing(&self) -> BTreeSet<&'static str> {
         let here = |step: &&Step| match row(**step).scope {
             Scope::Stack => true,
             Scope::Each(kind) => kind == DatastoreKind::Postgres,
             Scope::EachRoute => false,
         };
-        let all = Step::ALL.iter().filter(here).copied();
-        all.filter(|step| !self.did.steps.contains_key(step)).collect()
+        let all = Step::ALL.iter().filter(here);
+        all.filter(|step| !self.did.steps.contains_key(step)).map(|step| step.id()).collect()
+    }
+
+    /// What was not reached is what the list says, no more and no less.
+    fn compare(&self) {
+        let missing: BTreeSet<_> =
+            self.rows_missing().union(&self.steps_missing()).copied().collect();
+        let listed: BTreeSet<_> = BEYOND.iter().flat_map(|one| one.what).copied().collect();
+        assert_eq!(missing, listed, "what no walk reaches (left), and what is listed (right)");
+        assert!(self.states >= STATES_LEAST, "only {} states", self.states);
     }
 }
 
@@ -127,6 +144,21 @@ fn model__one_move_and_each_thing_that_can_go_wrong() {
         walks.walk(name, budget);
     }
     walks.tell();
+    if asked_for(WALKS).len() == WALKS.len() {
+        walks.compare();
+    }
+}
+
+#[test]
+fn beyond__each_row_that_no_walk_reaches_has_a_reason_and_a_test() {
+    let folder = concat!(env!("CARGO_MANIFEST_DIR"), "/tests");
+    let files = std::fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path());
+    let files: Vec<_> = files.filter(|path| path.is_file()).collect();
+    let tests: String = files.iter().map(|path| std::fs::read_to_string(path).unwrap()).collect();
+    for one in BEYOND {
+        assert!(one.why.len() >= 8, "{:?} says not why", one.what);
+        assert!(tests.contains(&format!("fn {}(", one.by)), "{:?}: no test {}", one.what, one.by);
+    }
 }
 
 #[test]

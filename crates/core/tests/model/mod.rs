@@ -4,6 +4,7 @@
 //! stream breaks. What is decided, the real core decides; what is obeyed, the real judgement says.
 #![allow(dead_code, clippy::unwrap_used, missing_docs)]
 
+pub mod beyond;
 mod decisions;
 mod known;
 mod servers;
