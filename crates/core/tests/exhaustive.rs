@@ -13,6 +13,7 @@ mod model;
 mod world;
 
 use std::collections::BTreeSet;
+use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
 use model::beyond::BEYOND;
@@ -151,10 +152,18 @@ fn model__one_move_and_each_thing_that_can_go_wrong() {
 
 #[test]
 fn beyond__each_row_that_no_walk_reaches_has_a_reason_and_a_test() {
-    let folder = concat!(env!("CARGO_MANIFEST_DIR"), "/tests");
-    let files = std::fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path());
-    let files: Vec<_> = files.filter(|path| path.is_file()).collect();
-    let tests: String = files.iter().map(|path| std::fs::read_to_string(path).unwrap()).collect();
+    let mut tests = String::new();
+    let mut folders = vec![PathBuf::from(concat!(env!("CARGO_MANIFEST_DIR"), "/tests"))];
+    while let Some(folder) = folders.pop() {
+        for entry in std::fs::read_dir(folder).unwrap() {
+            let path = entry.unwrap().path();
+            if path.is_dir() {
+                folders.push(path);
+            } else {
+                tests += &std::fs::read_to_string(path).unwrap();
+            }
+        }
+    }
     for one in BEYOND {
         assert!(one.why.len() >= 8, "{:?} says not why", one.what);
         assert!(tests.contains(&format!("fn {}(", one.by)), "{:?}: no test {}", one.what, one.by);
