@@ -1,6 +1,5 @@
 //! The threads that carry bytes, one for each core, each with a runtime of its own: a connection stays
-//! on its thread, so that no packet wakes two of them. On two busy cores the runtime that shares its
-//! tasks spends more on handing them over than on carrying.
+//! on its thread, so that no packet wakes two of them.
 //!
 //! Left out: accepting, and what the agent says, which stay on the process's own runtime.
 

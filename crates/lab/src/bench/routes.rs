@@ -329,9 +329,10 @@ fn free_port(server: SocketAddr) -> Result<u16> {
     Ok(listener.local_addr().context("a free port")?.port())
 }
 
-/// A HAProxy that carries bytes to each of these servers, as its manual has it.
+/// A HAProxy that carries bytes to each of these servers, as its manual has it. For each connection it
+/// wants two files, and it does not start where it may not have them.
 fn start(program: &Path, launcher: &Launcher, all: &[Ways]) -> Result<Identity> {
-    let mut text = "global\n  maxconn 20000\n\
+    let mut text = "global\n  maxconn 2000\n\
                     defaults\n  mode tcp\n  timeout connect 1s\n  timeout client 1h\n  \
                     timeout server 1h\n  option clitcpka\n  option srvtcpka\n"
         .to_owned();
