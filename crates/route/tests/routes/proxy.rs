@@ -2,6 +2,7 @@
 //! is served as PostgreSQL is.
 
 use std::net::SocketAddr;
+use std::os::unix::net::UnixStream;
 use std::process::{Child, Command, Stdio};
 use std::sync::Arc;
 use std::time::Duration;
@@ -132,7 +133,8 @@ scenario!(redis_is_held_moved_and_released_and_a_replica_is_not_taken_for_the_wr
         assert!(matches!(outcome, Outcome::Done { .. }), "{outcome}");
     };
     let deadline = tokio::time::Instant::now() + LIMIT;
-    while !listens.exists() {
+    // The file is there a moment before somebody listens.
+    while UnixStream::connect(&listens).is_err() {
         assert!(tokio::time::Instant::now() < deadline, "the router does not listen");
         tokio::time::sleep(Duration::from_millis(10)).await;
     }
