@@ -33,7 +33,6 @@ mod node;
 mod observe;
 mod process;
 mod promote;
-mod proven_stop;
 mod quote;
 mod rename;
 mod session;

@@ -248,7 +248,7 @@ impl Server {
             Order::PostgresCheckpoint => self.checkpoint(deadline).await?,
             Order::PostgresDrain => self.drain(deadline).await?,
             Order::PostgresAwait { position } => self.await_wal(position, deadline).await?,
-            Order::PostgresStop => self.stop_proven(deadline).await?,
+            Order::PostgresStop => self.stop(deadline).await?,
             Order::PostgresStart { names } => self.start(names.as_ref(), deadline).await?,
             Order::PostgresAdmit { member } => self.admit(member.as_ref(), deadline).await?,
             Order::PostgresPromote { member, stopped_at, accept_loss, names } => {
