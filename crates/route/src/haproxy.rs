@@ -8,7 +8,6 @@
 //! agent points it anew. It has nowhere to keep an epoch either; the agent's file does.
 
 use std::net::SocketAddr;
-use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
 use tier0_core::observe::ProcessState;
@@ -19,7 +18,8 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::UnixStream;
 
 use crate::control::socket;
-use crate::pointer::{self, Pointed};
+use crate::kept::{Wanted, forbids};
+use crate::pointer;
 use crate::{Attempt, RouteSettings, failed, held, left, refused, unknown};
 
 /// The server's name in its file.
@@ -57,7 +57,7 @@ impl Haproxy {
     pub async fn observe(&self) -> RouteView {
         let (epoch, error) = match pointer::read(&self.settings.route.pointer_file) {
             Ok(pointed) => (pointed.map(|pointed| pointed.epoch), None),
-            Err(error) => (None, Some(self.of_file(&error))),
+            Err(error) => (None, Some(self.settings.of_pointer(&error))),
         };
         let mut view = RouteView {
             process: ProcessState::Running,
@@ -70,9 +70,7 @@ impl Haproxy {
         };
         match self.look(Instant::now() + LOOK).await {
             Ok(state) => {
-                let mut nodes = self.settings.nodes.iter();
-                let at = nodes.find(|(_, node)| **node == state.address);
-                view.to = at.map(|(region, _)| region.clone());
+                view.to = self.settings.region_at(state.address);
                 view.active = state.active;
                 if !state.ready {
                     view.error =
@@ -119,7 +117,7 @@ impl Haproxy {
         loop {
             tokio::time::sleep(WATCH_EVERY).await;
             let over = || {
-                let left = held::left(&self.marker());
+                let left = held::left(&self.settings.marker());
                 left.is_ok_and(|left| left.is_some_and(|held| held.until <= Instant::now()))
             };
             if !over() {
@@ -141,21 +139,18 @@ impl Haproxy {
     /// restarted. Not within an operation, whose release comes.
     pub async fn keep_pointed(&self, writer: &Region, epoch: Epoch) {
         let _turn = self.turn.lock().await;
-        let newer = match pointer::read(&self.settings.route.pointer_file) {
-            Ok(pointed) => pointed.is_some_and(|pointed| {
-                pointed.epoch > epoch || pointed.epoch == epoch && pointed.to != *writer
-            }),
-            // Said by every look.
-            Err(_) => true,
-        };
-        if newer || self.marker().exists() {
+        // Damage is said by every look.
+        let Ok(pointed) = pointer::read(&self.settings.route.pointer_file) else { return };
+        let forbidden = pointed.as_ref().is_some_and(|known| forbids(known, epoch, writer));
+        if forbidden || self.settings.marker().exists() {
             return;
         }
+        let is_noted = pointed.is_some_and(|known| known.epoch == epoch);
         let deadline = Instant::now() + LOOK;
         let right =
             |state: &State| state.ready && self.settings.nodes.get(writer) == Some(&state.address);
         match self.look(deadline).await {
-            Ok(state) if right(&state) && self.pointed_by(epoch) => return,
+            Ok(state) if right(&state) && is_noted => return,
             Ok(_) => {}
             // Said by every look.
             Err(_) => return,
@@ -173,16 +168,11 @@ impl Haproxy {
         }
     }
 
-    fn pointed_by(&self, epoch: Epoch) -> bool {
-        let pointed = pointer::read(&self.settings.route.pointer_file);
-        pointed.is_ok_and(|pointed| pointed.is_some_and(|pointed| pointed.epoch == epoch))
-    }
-
     /// Nothing is held; what is noted is until when the release must have come.
     async fn begin(&self, lasting: Duration, deadline: Instant) -> Attempt<Fact> {
         let state = self.look(deadline).await?;
-        held::note(&self.marker(), lasting)
-            .map_err(|error| failed(format!("{}: {error}", self.marker().display())))?;
+        held::note(&self.settings.marker(), lasting)
+            .map_err(|error| failed(self.settings.of_marker(&error)))?;
         let open = match state.active {
             0 => Vec::new(),
             open => vec![format!("{open} connections, which are cut when the writer has moved")],
@@ -191,27 +181,10 @@ impl Haproxy {
     }
 
     async fn switch(&self, epoch: Epoch, to: &Region, deadline: Instant) -> Attempt<()> {
-        let file = &self.settings.route.pointer_file;
-        let pointed = pointer::read(file).map_err(|error| failed(self.of_file(&error)))?;
-        let wanted = Pointed { epoch, to: to.clone() };
-        if let Some(pointed) = &pointed
-            && (pointed.epoch > epoch || pointed.epoch == epoch && pointed.to != *to)
-        {
-            return Err(refused(
-                "old-epoch",
-                format!(
-                    "the route points at {} by epoch {}, the order says {to} by epoch {epoch}",
-                    pointed.to, pointed.epoch
-                ),
-            ));
-        }
-        let Some(address) = self.settings.nodes.get(to).copied() else {
-            return Err(failed(format!("the datastore has no node in {to}")));
-        };
-        if pointed.as_ref() != Some(&wanted) {
+        let Wanted { pointed, address, is_noted } = self.settings.wanted(epoch, to)?;
+        if !is_noted {
             // First of all: one that is down is pointed right when it comes back.
-            let text = pointer::plain_text(&wanted, address);
-            pointer::replace(file, &text).map_err(|error| failed(self.of_file(&error)))?;
+            self.settings.note_pointer(&pointer::plain_text(&pointed, address))?;
         }
         if self.look(deadline).await?.address == address {
             return Ok(());
@@ -248,8 +221,8 @@ impl Haproxy {
         if !self.look(deadline).await?.ready {
             return Err(failed(format!("HAProxy still turns clients away: {}", said.trim())));
         }
-        held::forget(&self.marker())
-            .map_err(|error| failed(format!("{}: {error}", self.marker().display())))
+        held::forget(&self.settings.marker())
+            .map_err(|error| failed(self.settings.of_marker(&error)))
     }
 
     async fn look(&self, deadline: Instant) -> Attempt<State> {
@@ -285,14 +258,6 @@ impl Haproxy {
 
     fn server(&self) -> String {
         format!("{}/{SERVER}", self.settings.route.name)
-    }
-
-    fn marker(&self) -> PathBuf {
-        held::path(&self.settings.route.pointer_file)
-    }
-
-    fn of_file(&self, error: &std::io::Error) -> String {
-        format!("{}: {error}", self.settings.route.pointer_file.display())
     }
 }
 

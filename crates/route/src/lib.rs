@@ -11,6 +11,7 @@ mod console;
 pub mod control;
 mod haproxy;
 mod held;
+mod kept;
 mod pgbouncer;
 pub mod pointer;
 mod proxy;

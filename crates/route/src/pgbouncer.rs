@@ -19,7 +19,8 @@ use tokio_postgres::Config;
 
 use crate::console::{ConsoleError, Row, Session, word};
 use crate::held::{self, Held};
-use crate::pointer::{self, Pointed, pointer_text};
+use crate::kept::Wanted;
+use crate::pointer::{self, pointer_text};
 use crate::{Attempt, Client, RouteSettings, failed, left, refused, unknown};
 
 /// How long a look may take.
@@ -67,7 +68,7 @@ impl PgBouncer {
         let pointed = pointer::read(&self.settings.route.pointer_file);
         let (epoch, file_error) = match &pointed {
             Ok(pointed) => (pointed.as_ref().map(|pointed| pointed.epoch), None),
-            Err(error) => (None, Some(self.of_file(error))),
+            Err(error) => (None, Some(self.settings.of_pointer(error))),
         };
         let mut view = RouteView {
             process: ProcessState::Running,
@@ -81,7 +82,7 @@ impl PgBouncer {
         match self.look_with_kept().await {
             Ok(state) => {
                 view.held = state.paused;
-                view.to = state.address.and_then(|address| self.region_at(address));
+                view.to = state.address.and_then(|address| self.settings.region_at(address));
                 view.active = state.active;
                 view.waiting = state.waiting;
             }
@@ -125,7 +126,7 @@ impl PgBouncer {
 
     /// End holds that last too long, for ever; also those that an earlier run of the agent left.
     pub async fn keep_watch(&self) {
-        match held::left(&self.marker()) {
+        match held::left(&self.settings.marker()) {
             Ok(Some(left)) => *self.lock_held() = Some(left),
             Ok(None) => {}
             Err(error) => tracing::error!(%error, "it is not known whether clients are held"),
@@ -182,8 +183,8 @@ impl PgBouncer {
 
     async fn hold(&self, drain: Duration, lasting: Duration, deadline: Instant) -> Attempt<Fact> {
         // First what ends it: nothing that happens from here on leaves clients held.
-        held::note(&self.marker(), lasting)
-            .map_err(|error| failed(format!("{}: {error}", self.marker().display())))?;
+        held::note(&self.settings.marker(), lasting)
+            .map_err(|error| failed(self.settings.of_marker(&error)))?;
         {
             let now = Instant::now();
             let mut held = self.lock_held();
@@ -212,32 +213,14 @@ impl PgBouncer {
     }
 
     async fn switch(&self, epoch: Epoch, to: &Region, deadline: Instant) -> Attempt<()> {
-        let file = &self.settings.route.pointer_file;
-        let pointed = pointer::read(file).map_err(|error| failed(self.of_file(&error)))?;
-        let wanted = Pointed { epoch, to: to.clone() };
-        if let Some(pointed) = &pointed
-            && (pointed.epoch > epoch || pointed.epoch == epoch && pointed.to != *to)
-        {
-            return Err(refused(
-                "old-epoch",
-                format!(
-                    "the route points at {} by epoch {}, the order says {to} by epoch {epoch}",
-                    pointed.to, pointed.epoch
-                ),
-            ));
-        }
-        let Some(address) = self.settings.nodes.get(to).copied() else {
-            return Err(failed(format!("the datastore has no node in {to}")));
-        };
-        let same = pointed.as_ref() == Some(&wanted);
-        if !same {
+        let Wanted { pointed, address, is_noted } = self.settings.wanted(epoch, to)?;
+        if !is_noted {
             // First of all: a PgBouncer that is down points right when it comes back.
-            let text = pointer_text(&wanted, self.database(), address);
-            pointer::replace(file, &text).map_err(|error| failed(self.of_file(&error)))?;
+            self.settings.note_pointer(&pointer_text(&pointed, self.database(), address))?;
         }
         let session = self.console(deadline).await?;
         let looked = |state: &State| state.address == Some(address);
-        if same {
+        if is_noted {
             let state = self.look(&session, left(deadline)).await;
             if state.is_ok_and(|state| looked(&state)) {
                 return Ok(());
@@ -253,7 +236,7 @@ impl PgBouncer {
                     return Err(failed(format!(
                         "after RELOAD PgBouncer points at {found}, not at {address}: does \
                          pgbouncer.ini include {}?",
-                        file.display()
+                        self.settings.route.pointer_file.display()
                     )));
                 }
                 _ => tokio::time::sleep(LOOK_AGAIN).await,
@@ -283,8 +266,8 @@ impl PgBouncer {
             return Err(failed("PgBouncer says that the database is still paused"));
         }
         let held = self.lock_held().take();
-        held::forget(&self.marker())
-            .map_err(|error| failed(format!("{}: {error}", self.marker().display())))?;
+        held::forget(&self.settings.marker())
+            .map_err(|error| failed(self.settings.of_marker(&error)))?;
         Ok(held.map_or(Duration::ZERO, |held| held.began.elapsed()))
     }
 
@@ -369,19 +352,6 @@ impl PgBouncer {
             // The configuration refuses a PgBouncer before Redis.
             Client::Redis { .. } => "",
         }
-    }
-
-    fn region_at(&self, address: SocketAddr) -> Option<Region> {
-        let mut nodes = self.settings.nodes.iter();
-        nodes.find(|(_, node)| **node == address).map(|(region, _)| region.clone())
-    }
-
-    fn marker(&self) -> std::path::PathBuf {
-        held::path(&self.settings.route.pointer_file)
-    }
-
-    fn of_file(&self, error: &std::io::Error) -> String {
-        format!("{}: {error}", self.settings.route.pointer_file.display())
     }
 
     fn lock_held(&self) -> std::sync::MutexGuard<'_, Option<Held>> {
