@@ -2,11 +2,12 @@
 
 use std::time::Duration;
 
+use crate::asked::found;
 use crate::world::{World, region};
 use tier0_core::observe::{OnProcessDeath, ProcessState};
-use tier0_core::orchestrator::{Consent, Ended, Input};
+use tier0_core::orchestrator::{Ended, Input};
 use tier0_core::order::{Order, Outcome};
-use tier0_core::readiness::{Level, Question, judge};
+use tier0_core::readiness::Level;
 use tier0_core::record::AutomaticMode;
 use tier0_core::words::Epoch;
 
@@ -261,21 +262,7 @@ fn one_slow_round_trip_of_many__the_window_stays() {
 fn region_that_looked_dead_and_lived__readiness_says_that_the_window_is_short() {
     let mut world = World::protected(1, 0);
     world.arm(AutomaticMode::Observe);
-    let level = |world: &World| {
-        let target = region("region2");
-        let question = Question {
-            settings: world.core.settings(),
-            record: world.core.record().unwrap(),
-            seen: world.core.seen(),
-            lag: world.core.lag(),
-            timing: world.core.timing(),
-            now: world.time().moment,
-            target: &target,
-            consent: Consent::None,
-        };
-        let mut findings = judge(&question).into_iter();
-        findings.find(|finding| finding.code == "detection-window").unwrap()
-    };
+    let level = |world: &World| found(world, world.core.seen(), "detection-window");
     assert_eq!(level(&world).level, Level::Pass);
     world.silence_region("region1");
     world.run(1_500 * MS);

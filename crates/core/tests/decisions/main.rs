@@ -8,6 +8,7 @@
 #[path = "../world/mod.rs"]
 mod world;
 
+mod asked;
 mod automatic;
 mod availability;
 mod max_protection;

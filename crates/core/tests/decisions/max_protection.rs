@@ -2,10 +2,11 @@
 
 use std::time::Duration;
 
+use crate::asked;
 use crate::world::{World, region};
 use tier0_core::observe::{ProcessState, ProtectionMode};
 use tier0_core::orchestrator::{Asked, Consent, Ended, Input, Orchestrator, Request};
-use tier0_core::readiness::{Level, Question, judge};
+use tier0_core::readiness::Level;
 use tier0_core::record::AutomaticMode;
 
 const SECOND: Duration = Duration::from_secs(1);
@@ -199,21 +200,7 @@ fn max_availability_again_while_commits_wait__they_go_on_and_that_is_recorded() 
 #[test]
 fn readiness__says_beforehand_that_commits_will_wait() {
     let mut world = waiting();
-    let found = |world: &World| {
-        let target = region("region2");
-        let question = Question {
-            settings: world.core.settings(),
-            record: world.core.record().unwrap(),
-            seen: world.core.seen(),
-            lag: world.core.lag(),
-            timing: world.core.timing(),
-            now: world.time().moment,
-            target: &target,
-            consent: Consent::None,
-        };
-        let mut findings = judge(&question).into_iter();
-        findings.find(|finding| finding.code == "commits-will-wait").unwrap()
-    };
+    let found = |world: &World| asked::found(world, world.core.seen(), "commits-will-wait");
     assert_eq!(found(&world).level, Level::Pass);
     world.agent("region1").down = true;
     world.run(2 * SECOND);

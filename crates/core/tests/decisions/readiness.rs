@@ -3,21 +3,20 @@
 
 use std::time::Duration;
 
+use crate::asked::{self, question};
 use crate::world::{World, node, region};
 use tier0_core::observe::{
     AgentReport, BackupView, ExpiringRole, Knock, NodeView, PostgresView, Reach, RedisPersistence,
     RedisView,
 };
-use tier0_core::orchestrator::Consent;
-use tier0_core::readiness::{Finding, Level, Question, judge, may_move};
-use tier0_core::words::{Moment, WallMillis};
+use tier0_core::readiness::{Finding, Level, judge, may_move};
+use tier0_core::words::WallMillis;
 
 /// What is found about a move to region2 once the report of one region is changed.
 fn found(code: &str, place: &str, change: impl Fn(&mut AgentReport)) -> Finding {
     let mut world = World::protected(1, 1);
     world.run(Duration::from_secs(1));
     let mut seen = world.core.seen().clone();
-    let now = Moment::from_micros(world.now);
     for (name, of_region) in &mut seen.regions {
         let (report, _) = of_region.report.as_mut().unwrap();
         if name.as_str() == place {
@@ -26,16 +25,7 @@ fn found(code: &str, place: &str, change: impl Fn(&mut AgentReport)) -> Finding 
         of_region.clock_ahead_ms = report.host.wall.map(|wall| wall.0);
     }
     let target = region("region2");
-    let question = Question {
-        settings: world.core.settings(),
-        record: world.core.record().unwrap(),
-        seen: &seen,
-        lag: world.core.lag(),
-        timing: world.core.timing(),
-        now,
-        target: &target,
-        consent: Consent::None,
-    };
+    let question = question(&world, &seen, &target);
     let of_redis = |one: &Finding| one.datastore.as_ref().is_some_and(|it| it.as_str() == "redis1");
     let with_code = judge(&question).into_iter().filter(|one| one.code == code);
     // Where both datastores have it, PostgreSQL's is meant.
@@ -96,18 +86,7 @@ fn clocks__apart_by_a_second__warn_with_the_side() {
             of_region.clock_ahead_ms = Some(0);
         }
         seen.regions.get_mut(&region("region2")).unwrap().clock_ahead_ms = Some(ahead);
-        let target = region("region2");
-        let question = Question {
-            settings: world.core.settings(),
-            record: world.core.record().unwrap(),
-            seen: &seen,
-            lag: world.core.lag(),
-            timing: world.core.timing(),
-            now: Moment::from_micros(world.now),
-            target: &target,
-            consent: Consent::None,
-        };
-        judge(&question).into_iter().find(|one| one.code == "clock-offset").unwrap()
+        asked::found(&world, &seen, "clock-offset")
     };
     says(&set(999), Level::Pass, "region2 is 1.0 s ahead of");
     says(&set(1_000), Level::Warn, "region2 is 1.0 s ahead of");

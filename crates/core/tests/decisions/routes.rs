@@ -6,14 +6,15 @@ use std::cell::RefCell;
 use std::rc::Rc;
 use std::time::Duration;
 
+use crate::asked;
 use crate::world::{World, node, region};
 use tier0_core::observe::{NodeReport, NodeView, ProcessState};
 use tier0_core::orchestrator::{Consent, Ended};
 use tier0_core::order::{Command, Fact, Order, Outcome};
-use tier0_core::readiness::{Finding, Level, Question, judge};
+use tier0_core::readiness::{Finding, Level};
 use tier0_core::route::{RouteOrder, RouteShape, RouteView};
 use tier0_core::steps::Step;
-use tier0_core::words::{Epoch, Moment};
+use tier0_core::words::Epoch;
 
 const SECOND: Duration = Duration::from_secs(1);
 
@@ -178,18 +179,7 @@ fn found(of_first: Option<RouteView>) -> Finding {
         let report_of_route = NodeReport { age_ms: 0, view: NodeView::Route(view), last: None };
         report.nodes.insert(node(id), report_of_route);
     }
-    let target = region("region2");
-    let question = Question {
-        settings: world.core.settings(),
-        record: world.core.record().unwrap(),
-        seen: &seen,
-        lag: world.core.lag(),
-        timing: world.core.timing(),
-        now: Moment::from_micros(world.now),
-        target: &target,
-        consent: Consent::None,
-    };
-    judge(&question).into_iter().find(|finding| finding.code == "route-not-ready").unwrap()
+    asked::found(&world, &seen, "route-not-ready")
 }
 
 /// A route that is as it should be.
