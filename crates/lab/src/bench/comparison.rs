@@ -5,10 +5,11 @@
 use std::fmt::Write;
 use std::path::{Path, PathBuf};
 
-use anyhow::{Context, Result, bail};
+use anyhow::Result;
 use serde::{Deserialize, Serialize};
 
 use super::machine::{Build, Machine};
+use super::results;
 use super::statistics::{Interval, median};
 
 /// The version of the results' form.
@@ -144,20 +145,14 @@ impl Comparison {
 
     /// Read a results file.
     pub fn read(path: &Path) -> Result<Comparison> {
-        let text =
-            std::fs::read_to_string(path).with_context(|| format!("read {}", path.display()))?;
-        let results: Comparison = serde_json::from_str(&text)
-            .with_context(|| format!("{} is not a comparison of routes", path.display()))?;
-        if results.version != VERSION {
-            bail!("{} has version {}, not {VERSION}", path.display(), results.version);
-        }
-        Ok(results)
+        let version = |results: &Comparison| results.version;
+        results::read_figures(path, "a comparison of routes", (VERSION, version))
     }
 
     /// Write a results file into this directory; its path.
     pub fn write(&self, directory: &Path) -> Result<PathBuf> {
-        let name = super::results::name(&self.begun, &self.build)?;
-        super::results::write_figures(directory, &name, self)
+        let name = results::name(&self.begun, &self.build)?;
+        results::write_figures(directory, &name, self)
     }
 
     /// The rounds of a workload, each with the three ways' runs.
@@ -283,13 +278,9 @@ impl Comparison {
     /// What stands between the marks of docs/routes.md.
     pub fn markdown(&self, file_name: &str) -> String {
         let (build, machine) = (&self.build, &self.machine);
-        let changed = match build.working_tree.as_str() {
-            "clean" => "",
-            _ => " with uncommitted changes",
-        };
         let rounds = self.rounds(Workload::Select).len();
         format!(
-            "Measured {} at commit {}{changed} ({} build) on {} cores ({}), {:.0} % idle in the \
+            "Measured {} at {} on {} cores ({}), {:.0} % idle in the \
              second before, against HAProxy {} with as many threads as cores. {} clients, {:.0} s \
              each, {rounds} rounds in which the three ways follow each other, forwards and \
              backwards in turn; servers, clients, proxies and the rest of the lab share the cores. \
@@ -297,8 +288,7 @@ impl Comparison {
              difference are means over the rounds with their 95 % intervals. \
              [Every run](../bench/routes/{file_name}).\n\n{}\n{}\n{}",
             self.begun.split('T').next().unwrap_or_default(),
-            build.commit,
-            build.profile,
+            build.words(),
             machine.cores,
             machine.processor,
             machine.idle_before * 100.0,

@@ -1,5 +1,5 @@
-//! The figures as README.md and docs/routes.md show them, between two marks. Every number in it comes from one
-//! results file, which it names.
+//! The figures as README.md and docs/routes.md show them, between two marks. Every number in it comes
+//! from one results file, which it names.
 
 use std::path::Path;
 
@@ -80,23 +80,18 @@ fn around(document: &str, Marks(begin, end): Marks) -> Result<(&str, &str)> {
 
 fn origin(summary: &Summary, file_name: &str) -> String {
     let machine = &summary.machine;
-    let changed = match summary.build.working_tree.as_str() {
-        "clean" => "",
-        _ => " with uncommitted changes",
-    };
     let part = match &summary.cut_short {
         Some(why) => format!(" It was cut short: {why}."),
         None => String::new(),
     };
     format!(
-        "Measured {} at commit {}{changed} ({} build) on {} cores ({}), {} GiB, Linux {}, \
+        "Measured {} at {} on {} cores ({}), {} GiB, Linux {}, \
          PostgreSQL {}, Redis {}. All processes, the clients too, share the machine, which was \
          {:.0} % idle in the second before. {} PostgreSQL and {} Redis writers, {} writes a second \
          each, wrote all the time.{part} [All figures](bench/results/{file_name}), [every \
          run](bench/results/{file_name}l).\n\n",
         summary.begun.split('T').next().unwrap_or_default(),
-        summary.build.commit,
-        summary.build.profile,
+        summary.build.words(),
         machine.cores,
         machine.processor,
         machine.memory_mib.div_ceil(1024),

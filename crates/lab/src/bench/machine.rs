@@ -98,6 +98,15 @@ impl Build {
             profile: profile.to_owned(),
         }
     }
+
+    /// What was measured, as the documents say it.
+    pub fn words(&self) -> String {
+        let changed = match self.working_tree.as_str() {
+            "clean" => "",
+            _ => " with uncommitted changes",
+        };
+        format!("commit {}{changed} ({} build)", self.commit, self.profile)
+    }
 }
 
 /// The load average over a minute.

@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, bail};
 use serde::Serialize;
+use serde::de::DeserializeOwned;
 
 use super::machine::Build;
 use super::measure::Collected;
@@ -52,13 +53,23 @@ pub(super) fn write_figures(
 
 /// Read the figures of a bench.
 pub fn read(path: &Path) -> Result<Summary> {
+    read_figures(path, "a bench's figures", (VERSION, |summary: &Summary| summary.version))
+}
+
+/// Read a results file, whose form has a version: the one that is known, and where it stands.
+pub(super) fn read_figures<T: DeserializeOwned>(
+    path: &Path,
+    what: &str,
+    (known, version): (u32, fn(&T) -> u32),
+) -> Result<T> {
     let text = std::fs::read_to_string(path).with_context(|| format!("read {}", path.display()))?;
-    let summary: Summary = serde_json::from_str(&text)
-        .with_context(|| format!("{} is not a bench's figures", path.display()))?;
-    if summary.version != VERSION {
-        bail!("{} has version {}, this build knows {VERSION}", path.display(), summary.version);
+    let results: T =
+        serde_json::from_str(&text).with_context(|| format!("{} is not {what}", path.display()))?;
+    let found = version(&results);
+    if found != known {
+        bail!("{} has version {found}, this build knows {known}", path.display());
     }
-    Ok(summary)
+    Ok(results)
 }
 
 /// The newest of these files that holds figures.

@@ -4,10 +4,11 @@
 use std::fmt::Write;
 use std::path::{Path, PathBuf};
 
-use anyhow::{Context, Result, bail};
+use anyhow::Result;
 use serde::{Deserialize, Serialize};
 
 use super::machine::{Build, Machine};
+use super::results;
 
 /// The version of the results' form.
 const VERSION: u32 = 1;
@@ -87,20 +88,14 @@ impl Throughput {
 
     /// Read a results file.
     pub fn read(path: &Path) -> Result<Throughput> {
-        let text =
-            std::fs::read_to_string(path).with_context(|| format!("read {}", path.display()))?;
-        let results: Throughput = serde_json::from_str(&text)
-            .with_context(|| format!("{} is not a bench of the backend", path.display()))?;
-        if results.version != VERSION {
-            bail!("{} has version {}, not {VERSION}", path.display(), results.version);
-        }
-        Ok(results)
+        let version = |results: &Throughput| results.version;
+        results::read_figures(path, "a bench of the backend", (VERSION, version))
     }
 
     /// Write a results file into this directory; its path.
     pub fn write(&self, directory: &Path) -> Result<PathBuf> {
-        let name = super::results::name(&self.begun, &self.build)?;
-        super::results::write_figures(directory, &name, self)
+        let name = results::name(&self.begun, &self.build)?;
+        results::write_figures(directory, &name, self)
     }
 
     /// Whether nothing was lost or stored twice.
@@ -148,19 +143,14 @@ impl Throughput {
     /// What stands between the marks of README.md.
     pub fn markdown(&self, file_name: &str) -> String {
         let (build, machine) = (&self.build, &self.machine);
-        let changed = match build.working_tree.as_str() {
-            "clean" => "",
-            _ => " with uncommitted changes",
-        };
         let mut text = format!(
-            "Measured {} at commit {}{changed} ({} build) on {} cores ({}), {:.0} % idle in the \
+            "Measured {} at {} on {} cores ({}), {:.0} % idle in the \
              second before; both regions and the devices share them. {:.0} s each; every commit \
              waits for the other region. [All figures](bench/telemetry/{file_name}).\n\n\
              | round trip | who writes | readings/s | p50 ms | p99 ms | lost or twice | WAL MB/s |\n\
              |---:|---|---:|---:|---:|---:|---:|\n",
             self.begun.split('T').next().unwrap_or_default(),
-            build.commit,
-            build.profile,
+            build.words(),
             machine.cores,
             machine.processor,
             machine.idle_before * 100.0,
