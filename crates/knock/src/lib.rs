@@ -21,8 +21,8 @@ const SSL_REQUEST: [u8; 8] = [0, 0, 0, 8, 0x04, 0xd2, 0x16, 0x2f];
 /// The shortest command that Redis answers.
 const PING: &[u8] = b"PING\r\n";
 
-/// How often a server is knocked at.
-pub const EVERY: Duration = Duration::from_millis(100);
+/// How often a server is knocked at. Every knock costs PostgreSQL a process of its own.
+pub const EVERY: Duration = Duration::from_millis(200);
 
 /// How long a knock waits for its answer: shorter than a detection window, so that a server that
 /// falls silent has been found so by several knocks before the window is over.
