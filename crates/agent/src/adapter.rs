@@ -143,6 +143,22 @@ impl Adapter {
         }
     }
 
+    /// Whether an earlier agent was killed while it ended the server, and left it half ended.
+    pub fn is_left_ending(&self) -> std::io::Result<bool> {
+        match self {
+            Adapter::Postgres(node) => node.is_left_ending(),
+            Adapter::Redis(_) | Adapter::Route(_) => Ok(false),
+        }
+    }
+
+    /// Somebody sees to what was left.
+    pub fn forget_ending(&self) -> std::io::Result<()> {
+        match self {
+            Adapter::Postgres(node) => node.forget_ending(),
+            Adapter::Redis(_) | Adapter::Route(_) => Ok(()),
+        }
+    }
+
     /// Carry out an order.
     pub async fn perform(
         &self,

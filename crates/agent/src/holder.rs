@@ -91,6 +91,20 @@ pub async fn keep_asking(desk: Arc<Desk>, directory: PathBuf, peers: Peers) {
     }
 }
 
+/// What an earlier agent was just ending when it was killed is held from now on. To be done before any
+/// command is taken.
+pub fn take_up(desk: &Desk, directory: &Path) -> std::io::Result<()> {
+    for node in desk.nodes() {
+        if node.is_left_ending()? {
+            std::fs::write(marker(directory, node), b"")?;
+            node.hold()?;
+            tracing::warn!(node = %node.id, "the server was left on the way to its end: it is held");
+        }
+        node.forget_ending()?;
+    }
+    Ok(())
+}
+
 /// Hold, release and end this region's servers as it stands, for ever.
 pub async fn keep_holding(desk: Arc<Desk>, directory: PathBuf) {
     loop {

@@ -133,6 +133,16 @@ impl Node {
         self.adapter.end_held()
     }
 
+    /// Whether an earlier agent was killed while it ended the server, and left it half ended.
+    pub fn is_left_ending(&self) -> std::io::Result<bool> {
+        self.adapter.is_left_ending()
+    }
+
+    /// Somebody sees to what was left.
+    pub fn forget_ending(&self) -> std::io::Result<()> {
+        self.adapter.forget_ending()
+    }
+
     /// Look at the server at once.
     pub fn look_now(&self) {
         self.look_now.notify_one();

@@ -56,6 +56,7 @@ pub async fn run(
     let run = uuid::Uuid::now_v7().to_string();
     let run_of_probes = run.clone();
     let desk = Arc::new(Desk::new(region.clone(), run, nodes, state, promise, lease));
+    holder::take_up(&desk, &settings.state_directory).context("take up what was left held")?;
     for node in desk.nodes() {
         let (watched, kept) = (Arc::clone(node), Arc::clone(node));
         let (watching, keeping) = (Arc::clone(&desk), Arc::clone(&desk));

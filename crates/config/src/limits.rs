@@ -55,8 +55,9 @@ limits! {
     /// longer than a poll; every millisecond of it is outage when the old region is dead.
     cooperation_ms: 300, 10..=600_000 Milliseconds, AtOnce,
         ["at least `poll_interval_ms`: a healthy agent may take that long to be heard"];
-    /// How long a PostgreSQL fast stop may take before it becomes an immediate one, after which
-    /// the old side must rejoin by rewind. A walreceiver that hangs would hold it 60 s.
+    /// How long PostgreSQL may take to end in order before it is ended at once, after which the old
+    /// side must rejoin by rewind. Half of it is for ending it where its standbys have everything, the
+    /// rest for a fast shutdown where that does not come about. A walreceiver that hangs would hold it 60 s.
     stop_ms: 2000, 10..=600_000 Milliseconds, AtOnce, [];
     /// How long clients may be kept waiting while a standby's membership is being proven.
     /// Shorter, and a slow disk never gets a standby into the takeover set.

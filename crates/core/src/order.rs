@@ -60,8 +60,8 @@ pub enum Order {
     PostgresPromote {
         /// Which membership is promoted; the node compares it with its own marker (P3).
         member: Option<PromoteMember>,
-        /// The end of the old primary's shutdown checkpoint, where it stopped cleanly: the stream
-        /// must have reached it.
+        /// Where the old primary's last record ends, where it ended in order: the stream must have
+        /// reached it.
         stopped_at: Option<WalPosition>,
         /// The operator accepted loss: no member is required.
         accept_loss: bool,
@@ -306,7 +306,7 @@ pub enum Fact {
     },
     /// The server is down.
     Stopped {
-        /// It wrote its shutdown checkpoint, and this is where that ends.
+        /// It ended in order, and its last record ends here: the standbys that listened have it.
         clean_at: Option<WalPosition>,
         /// How many client sessions the stop ended.
         sessions_ended: u32,

@@ -33,6 +33,7 @@ mod node;
 mod observe;
 mod process;
 mod promote;
+mod proven_stop;
 mod quote;
 mod rename;
 mod session;

@@ -154,6 +154,23 @@ impl PostgresNode {
         self.server.end_held()
     }
 
+    /// Whether an earlier agent was killed while it ended the primary, and left it, most likely stopped.
+    /// [`PostgresNode::forget_ending`] once somebody holds it.
+    ///
+    /// # Errors
+    /// What lies beside the data cannot be read.
+    pub fn is_left_ending(&self) -> std::io::Result<bool> {
+        self.server.is_left_ending()
+    }
+
+    /// It is held by somebody, or nothing was left.
+    ///
+    /// # Errors
+    /// What lies beside the data cannot be removed.
+    pub fn forget_ending(&self) -> std::io::Result<()> {
+        self.server.forget_ending()
+    }
+
     /// Returns at once when the server that runs now has ended, by whatever cause. While none
     /// runs, waits for one.
     pub async fn wait_for_exit(&self) {
@@ -248,7 +265,7 @@ impl Server {
             Order::PostgresCheckpoint => self.checkpoint(deadline).await?,
             Order::PostgresDrain => self.drain(deadline).await?,
             Order::PostgresAwait { position } => self.await_wal(position, deadline).await?,
-            Order::PostgresStop => self.stop(deadline).await?,
+            Order::PostgresStop => self.stop_proven(deadline).await?,
             Order::PostgresStart { names } => self.start(names.as_ref(), deadline).await?,
             Order::PostgresAdmit { member } => self.admit(member.as_ref(), deadline).await?,
             Order::PostgresPromote { member, stopped_at, accept_loss, names } => {

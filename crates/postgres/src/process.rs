@@ -131,6 +131,18 @@ impl Postmaster {
         self.child_numbers().into_iter().filter(sends).filter_map(open).collect()
     }
 
+    /// Its children that may be sessions, but for one: everything that is not known for a process of
+    /// the server's own. One that is new and has not said yet what it is counts too.
+    pub(crate) fn sessions_but(&self, one: i32) -> Vec<OwnedFd> {
+        let may_be_session = |pid: &i32| {
+            *pid != one
+                && !is_ended(*pid)
+                && std::fs::read(format!("/proc/{pid}/cmdline"))
+                    .is_ok_and(|title| !sends_wal(&title) && !serves(&title))
+        };
+        self.child_numbers().into_iter().filter(may_be_session).filter_map(open).collect()
+    }
+
     fn child_numbers(&self) -> Vec<i32> {
         let own = self.pid.as_raw_nonzero().get();
         if let Ok(text) = std::fs::read_to_string(format!("/proc/{own}/task/{own}/children")) {
@@ -190,6 +202,27 @@ fn sends_wal(title: &[u8]) -> bool {
     let rest = String::from_utf8_lossy(rest);
     let named = |(_, rest): (&str, &str)| rest.starts_with("walsender ");
     rest.starts_with("walsender ") || rest.split_once(": ").is_some_and(named)
+}
+
+/// Processes that a server has of its own and that write no rows (`postmaster.c`, `ps_status.c`). Their
+/// titles are no longer than that, with the cluster's name before it; a session's says for whom it is.
+const SERVES: [&str; 6] =
+    ["checkpointer", "background writer", "walwriter", "archiver", "logger", "stats collector"];
+
+/// Whether a child's title is that of such a process. The archiver's says what it did last.
+fn serves(title: &[u8]) -> bool {
+    let Some(rest) = title.strip_prefix(TITLE) else { return false };
+    let rest = String::from_utf8_lossy(rest);
+    let rest = rest.trim_end_matches(['\0', ' ']);
+    let name = rest.rsplit_once(": ").map_or(rest, |(_, name)| name);
+    SERVES.contains(&name)
+        || ["archiver last was ", "archiver archiving "].iter().any(|at| name.starts_with(at))
+}
+
+/// Whether a process has ended and only waits for its parent to ask for it.
+fn is_ended(pid: i32) -> bool {
+    std::fs::read_to_string(format!("/proc/{pid}/stat"))
+        .is_ok_and(|stat| stat.rsplit(") ").next().is_some_and(|rest| rest.starts_with('Z')))
 }
 
 fn open(pid: i32) -> Option<OwnedFd> {

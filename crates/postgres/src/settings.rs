@@ -169,6 +169,8 @@ pub(crate) struct Paths {
     pub(crate) member: PathBuf,
     /// There while a join is not proven (P1).
     pub(crate) joining: PathBuf,
+    /// There while the primary is being ended where its standbys have everything.
+    pub(crate) ending: PathBuf,
     /// There while `pg_rewind` may have left the data directory half changed.
     pub(crate) rewinding: PathBuf,
     /// There while the very first data directory is being made.
@@ -191,6 +193,7 @@ impl Paths {
             passfile: beside(&data, ".passfile"),
             member: beside(&data, ".member"),
             joining: beside(&data, ".joining"),
+            ending: beside(&data, ".ending"),
             rewinding: beside(&data, ".rewinding"),
             initialising: beside(&data, ".initialising"),
             operators: beside(&data, ".operator"),

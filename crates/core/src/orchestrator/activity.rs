@@ -178,7 +178,7 @@ impl From<&Outcome> for Verdict {
 pub struct Facts {
     /// How far the old primary had written.
     pub drained: Option<WalPosition>,
-    /// Where the old primary's shutdown checkpoint ended.
+    /// Where the old primary's last record ends.
     pub stopped_at: Option<WalPosition>,
     /// The old server is confirmed down.
     pub old_confirmed_stopped: bool,

@@ -21,7 +21,7 @@ pub struct Settings {
 pub struct Limits {
     /// How long the old side may take to answer before an operation goes on without it.
     pub cooperation: Duration,
-    /// How long a fast stop may take.
+    /// How long a server may take to stop in order.
     pub stop: Duration,
     /// How long a server that does not answer is given before it is stopped for good.
     pub stop_silent: Duration,

@@ -232,7 +232,7 @@ pub const TABLE: &[StepRow] = &[
         &[Step::Swap],
         Trouble::WithoutOldSide,
         Some(Column::DatabasePromotion),
-        "the old primary stops and sends its last record",
+        "the old primary ends where the standby has its last record",
     ),
     postgres(
         Step::Promote,

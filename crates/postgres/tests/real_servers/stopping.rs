@@ -4,9 +4,97 @@ use std::time::{Duration, Instant};
 
 use rustix::process::{Signal, kill_process};
 use tier0_core::order::{Fact, Order, Outcome};
+use tier0_core::words::WalPosition;
 
 use crate::harness::*;
 use crate::scenario;
+
+/// Stop the primary, and say where, as it says itself.
+async fn stop(pair: &Pair) -> WalPosition {
+    let Fact::Stopped { clean_at: Some(end), .. } = pair.a.done(Order::PostgresStop).await else {
+        panic!("not clean")
+    };
+    end
+}
+
+scenario!(a_primary_ends_where_its_standby_has_everything, {
+    let (pair, member) = Pair::protected().await;
+    // Acknowledged without waiting for anybody, until the very end.
+    let client = pair.a.client().await.unwrap();
+    client.batch_execute("SET synchronous_commit = off").await.unwrap();
+    let writing = tokio::spawn(async move {
+        let mut acknowledged = 0;
+        while write(&client, acknowledged).await.is_ok() {
+            acknowledged += 1;
+        }
+        acknowledged
+    });
+    tokio::time::sleep(Duration::from_millis(200)).await;
+    let began = Instant::now();
+    let end = stop(&pair).await;
+    println!("{:32} {:>7.1} ms", "stop under writes", milliseconds(began));
+    // The kernel may still be at it.
+    while pair.a.postmaster().is_some() {
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+    let written = writing.await.unwrap();
+    assert!(written > 0);
+    // Not shut down: ended where nothing was missing.
+    assert_eq!(pair.a.adapter.observe().await.shut_down_cleanly, Some(false));
+    pair.b.done(promote(&member, Some(end))).await;
+    // The last one may have been stored without an answer.
+    let found = pair.b.rows().await;
+    assert!((written..=written + 1).contains(&found), "{written} acknowledged, {found} found");
+    let Fact::Followed { method, diverged_bytes, .. } = pair.a.done(follow(&pair.b)).await else {
+        panic!()
+    };
+    assert_eq!((method.as_str(), diverged_bytes), ("streaming", 0));
+});
+
+scenario!(a_stop_whose_agent_was_killed_is_found_by_the_next_one, {
+    let (pair, _) = Pair::protected().await;
+    let mark = pair.a.beside(".ending");
+    let left = || pair.a.adapter.is_left_ending().unwrap();
+    assert!(!left());
+    std::fs::write(&mark, "").unwrap();
+    kill_process(pair.a.postmaster().unwrap(), Signal::STOP).unwrap();
+    assert!(left());
+    pair.a.adapter.hold().unwrap();
+    pair.a.adapter.forget_ending().unwrap();
+    assert!(!left());
+    pair.a.adapter.release().unwrap();
+    // Whoever comes to the end leaves nothing behind, and what has ended is not left.
+    stop(&pair).await;
+    assert!(!mark.exists());
+    while pair.a.postmaster().is_some() {
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+    std::fs::write(&mark, "").unwrap();
+    assert!(!left());
+});
+
+scenario!(a_primary_whose_archiver_is_behind_is_shut_down, {
+    let (pair, _) = Pair::protected().await;
+    let waiting = pair.a.data().join("pg_wal/archive_status/000000010000000000000001.ready");
+    std::fs::write(&waiting, "").unwrap();
+    stop(&pair).await;
+    assert_eq!(pair.a.adapter.observe().await.shut_down_cleanly, Some(true));
+});
+
+scenario!(a_primary_with_a_session_that_does_not_end_is_stopped_all_the_same, {
+    let (pair, member) = Pair::protected().await;
+    let client = pair.a.client().await.unwrap();
+    write(&client, 1).await.unwrap();
+    kill_process(pair.a.process("client backend").await, Signal::STOP).unwrap();
+    let outcome = pair.a.order(Order::PostgresStop, Duration::from_millis(1_500)).await;
+    let Outcome::Done { fact: Fact::Stopped { clean_at, .. } } = outcome else {
+        panic!("{outcome}")
+    };
+    assert_eq!(clean_at, None);
+    assert!(pair.a.postmaster().is_none());
+    pair.b.done(promote(&member, None)).await;
+    assert_eq!(pair.b.rows().await, 1);
+});
 
 scenario!(a_frozen_receiver_does_not_hold_the_stop, {
     let pair = Pair::following().await;
