@@ -97,6 +97,8 @@ pub struct Watched<'a> {
     pub restarts: bool,
     /// The other region's agent is not heard.
     pub target_silent: bool,
+    /// The other region's agent is heard again, after a silence, for less than a window.
+    pub target_heard_again: bool,
     /// A standby in the other region does not run.
     pub target_down: bool,
     /// A standby in the other region is not in the takeover set.
@@ -190,6 +192,12 @@ pub const AUTOMATIC: &[AutomaticRow] = &[
         applies: |it| it.target_silent && (it.is_dead() || it.silent_and(|_| true)),
         reaction: Reaction::HoldBack,
         sentence: "the other region's agent is silent as well: no second vote, and nobody to promote",
+    },
+    AutomaticRow {
+        id: "A15",
+        applies: |it| it.target_heard_again && it.silent_and(|_| true),
+        reaction: Reaction::Wait,
+        sentence: "the other region's agent was silent too until just now: the writer's may be heard next",
     },
     AutomaticRow {
         id: "A08",
@@ -461,6 +469,11 @@ impl Orchestrator {
                 shape.is_some_and(|shape| shape.on_process_death == OnProcessDeath::Restart)
             }),
             target_silent: self.seen.agent_silent(target, now.moment, silence).is_some(),
+            target_heard_again: self
+                .seen
+                .region(target)
+                .and_then(|seen| seen.again)
+                .is_some_and(|again| now.moment.since(again) < silence),
             target_down: standbys.iter().any(|node| !runs(node)),
             unproven: standbys.iter().any(|node| !proven(node)),
             cooling: doubt.and_then(|doubt| doubt.cause).is_some_and(|cause| {

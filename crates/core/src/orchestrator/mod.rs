@@ -428,6 +428,7 @@ impl Orchestrator {
         if let Some(heard) = &report.heard {
             self.compare(&region, heard, out);
         }
+        let window = self.window();
         let seen = self.seen.regions.entry(region).or_default();
         if let Some((old, _)) = &seen.report {
             // Two connections: a late answer must not replace a newer one.
@@ -443,6 +444,9 @@ impl Orchestrator {
         let silent = seen.age(now.moment).unwrap_or_default();
         let epoch = self.record.as_ref().map(|record| record.epoch);
         self.timing.heard(now.moment, &report.region, &report.run, epoch, silent);
+        if silent > window {
+            seen.again = Some(now.moment);
+        }
         for (node, view) in &report.nodes {
             let NodeView::Postgres(PostgresView { commits: Some(probe), .. }) = &view.view else {
                 continue;

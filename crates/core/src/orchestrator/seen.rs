@@ -16,6 +16,8 @@ pub struct RegionSeen {
     /// How many attempts in a row brought none. Agents are asked over two connections; one that
     /// breaks says little.
     pub misses: u32,
+    /// When it was heard again after a silence of more than a detection window.
+    pub again: Option<Moment>,
     /// The newest record that the agent is known to have heard of.
     pub heard: Option<Heard>,
     /// By how much the agent's clock was ahead of this one's when its newest report came, in

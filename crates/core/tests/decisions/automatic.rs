@@ -111,6 +111,34 @@ fn both_regions_silent__nothing_moves() {
 }
 
 #[test]
+fn alone_for_seconds__then_the_other_region_is_heard_first__the_writer_is_waited_for() {
+    let mut world = armed_with(0);
+    world.agent("region2").down = true;
+    world.silence_region("region1");
+    world.run(5 * SECOND);
+    world.agent("region2").down = false;
+    world.run(700 * MS);
+    assert_eq!(world.core.automatic_row().unwrap().id, "A15");
+    world.agent("region1").down = false;
+    world.dark = None;
+    world.run(20 * SECOND);
+    assert!(!moved(&world), "{:#?}", world.log);
+    world.assert_safe();
+}
+
+#[test]
+fn alone_for_seconds__then_only_the_other_region_is_heard__the_writer_is_left() {
+    let mut world = armed_with(0);
+    world.agent("region2").down = true;
+    world.silence_region("region1");
+    world.run(5 * SECOND);
+    world.agent("region2").down = false;
+    world.run(2 * SECOND);
+    assert!(moved(&world), "{:#?}", world.log);
+    world.assert_safe();
+}
+
+#[test]
 fn commits_stuck__with_the_process_there__is_acted_on_after_two_windows() {
     let mut world = armed();
     world.server("pg1.region1").stuck_for_ms = 1_500;
