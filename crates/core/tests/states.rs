@@ -34,7 +34,7 @@ A step is one effect: on one node of one datastore, or on the record. It begins 
 under *after* is settled, so what nothing orders runs side by side. *Trouble* says what follows if
 the step does not become so. The steps up to `swap` can be undone; from `swap` on there is no way
 back, only forward. In a failover clients wait already: nothing waits for `vote` before `announce`, and
-it is won after `promote-redis`.
+it is won after `promote-redis`. Where the writer was found dead, only a route's own steps wait for `hold-route`.
 ";
 
 const DECIDER_HEAD: &str = "

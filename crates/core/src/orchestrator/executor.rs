@@ -491,11 +491,17 @@ impl Activity {
     }
 
     /// What must lie behind a step: what its row says. In a failover clients wait already, and the
-    /// vote of the Sentinels is no preparation any more: it is won once the new master serves.
+    /// vote of the Sentinels is no preparation any more: it is won once the new master serves. Where the
+    /// writer was found dead, only the routes themselves wait for their being held.
     fn behind(&self, step: Step) -> impl Iterator<Item = Step> {
         let failover = self.kind == OperationKind::Failover;
         let earlier = (failover && step == Step::Vote).then_some(Step::PromoteRedis);
-        let later = move |before: &Step| failover && step == Step::Hold && *before == Step::Vote;
+        let dead = self.cause.is_some();
+        let later = move |before: &Step| match (step, before) {
+            (Step::Hold, Step::Vote) => failover,
+            (Step::Drain | Step::Pause, Step::HoldRoute) => dead,
+            _ => false,
+        };
         row(step).after.iter().copied().filter(move |before| !later(before)).chain(earlier)
     }
 

@@ -284,7 +284,7 @@ pub const TABLE: &[StepRow] = &[
     ),
     route(
         Step::SwitchRoute,
-        &[Step::Swap],
+        &[Step::HoldRoute, Step::Swap],
         Some(Column::RoutingUpdate),
         "the route points at the new writer",
     ),
@@ -346,7 +346,7 @@ pub const TABLE: &[StepRow] = &[
     ),
     route(
         Step::ResumeRoute,
-        &[Step::RecordAbort],
+        &[Step::HoldRoute, Step::RecordAbort],
         None,
         "the route lets clients go on, to the old writer",
     ),

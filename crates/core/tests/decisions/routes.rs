@@ -12,6 +12,7 @@ use tier0_core::observe::{NodeReport, NodeView, ProcessState};
 use tier0_core::orchestrator::{Consent, Ended};
 use tier0_core::order::{Command, Fact, Order, Outcome};
 use tier0_core::readiness::{Finding, Level};
+use tier0_core::record::AutomaticMode;
 use tier0_core::route::{RouteOrder, RouteShape, RouteView};
 use tier0_core::steps::Step;
 use tier0_core::words::Epoch;
@@ -166,6 +167,21 @@ fn failover__the_old_region_is_gone__its_route_is_left_and_the_other_one_goes_on
     assert!(told.iter().all(|(name, _)| name == "pool.region2"), "{told:#?}");
     let new = RouteOrder::Release { epoch: Epoch::read(2), to: region("region2") };
     assert_eq!(told.last().map(|(_, order)| order.clone()), Some(new));
+}
+
+#[test]
+fn writer_found_dead__its_routes_are_held_beside_the_move_not_before_it() {
+    let (mut world, told) = with_routes(|_| None);
+    world.arm(AutomaticMode::Armed);
+    world.endless = Some(Step::HoldRoute);
+    world.server("pg1.region1").process = ProcessState::Stopped;
+    world.run(SECOND);
+    assert_eq!(world.stored.writer, region("region2"), "{:#?}", world.log);
+    sent(&world, "promote[pg1]");
+    let told = told.borrow();
+    // They are not pointed elsewhere before it is known whether they hold.
+    assert!(told.iter().all(|(_, order)| matches!(order, RouteOrder::Hold { .. })), "{told:#?}");
+    assert_eq!(told.len(), 2);
 }
 
 /// What is found about the routes when they are seen so.

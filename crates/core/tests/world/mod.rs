@@ -121,6 +121,8 @@ pub struct World {
     pub hand: Option<Hand>,
     pub lose_swaps: bool,
     pub stop_at: Option<Step>,
+    /// Commands of this step come to no end.
+    pub endless: Option<Step>,
     pub stopped_core: bool,
     pub dark: Option<Region>,
     pub blind: bool,
@@ -202,6 +204,7 @@ impl World {
             hand: None,
             lose_swaps: false,
             stop_at: None,
+            endless: None,
             stopped_core: false,
             dark: None,
             blind: false,
@@ -395,7 +398,8 @@ impl World {
                 }
                 self.log.push(format!("{key} {} {}", command.node, command.stamp));
                 let stamp = command.stamp.clone();
-                if let Some(outcome) = self.obey(&command) {
+                let ends = self.endless != Some(key.step);
+                if let Some(outcome) = self.obey(&command).filter(|_| ends) {
                     self.queue.push_back(Input::Outcome { operation, key, stamp, outcome });
                 }
                 let place = command.node.region().clone();
