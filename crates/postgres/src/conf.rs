@@ -175,7 +175,19 @@ pub(crate) enum RoleConf<'a> {
         upstream: &'a NodeSettings,
         /// What it calls itself.
         application_name: String,
+        /// Whether it looks for WAL in archives too.
+        archives: Archives,
     },
+}
+
+/// Where a standby looks for WAL besides the stream.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Archives {
+    /// In every node's archive: it may have been away for longer than its slot keeps WAL.
+    Searched,
+    /// Nowhere. A member has all that was acknowledged, and its promotion would run the command five
+    /// times before it takes writes (`xlogrecovery.c`, `timeline.c`), or hang in it.
+    LeftAlone,
 }
 
 impl RoleConf<'_> {
@@ -190,8 +202,11 @@ impl RoleConf<'_> {
         }
         match self {
             RoleConf::Primary { rule } => text.push_str(&line(names, rule)),
-            RoleConf::Standby { upstream, application_name } => {
+            RoleConf::Standby { upstream, application_name, archives } => {
                 text.push_str(&line(names, &rule_alone(node, &upstream.region)));
+                if *archives == Archives::LeftAlone {
+                    text.push_str(&line("restore_command", ""));
+                }
                 let streaming = conninfo::streaming(node, upstream, application_name);
                 text.push_str(&line(conninfo, &streaming));
                 text.push_str(&line(slot, &node.settings.node.slot_name()));
@@ -360,8 +375,13 @@ mod tests {
     fn role_conf_names_quotes_and_holds_no_password() {
         let node = node(&[]);
         let upstream = node.peers().next().unwrap().1;
-        let conf = RoleConf::Standby { upstream, application_name: "main.region1-join".into() };
-        let text = conf.text(&node);
+        let standby = |archives| {
+            let application_name = "main.region1-join".to_owned();
+            RoleConf::Standby { upstream, application_name, archives }.text(&node)
+        };
+        assert!(!standby(Archives::Searched).contains("restore_command"));
+        assert!(standby(Archives::LeftAlone).ends_with("restore_command = ''\n"));
+        let text = standby(Archives::Searched);
         assert!(text.contains("synchronous_standby_names = ''\n"));
         assert!(text.contains(r"user=''o\\''stream''"), "{text}");
         assert!(!text.contains("never-shown"));

@@ -7,7 +7,7 @@ use tier0_config::NodeSettings;
 use tier0_core::order::Fact;
 use tier0_core::words::SyncName;
 
-use crate::conf::RoleConf;
+use crate::conf::{Archives, RoleConf};
 use crate::conninfo;
 use crate::deadline::Deadline;
 use crate::join::check_length;
@@ -45,7 +45,7 @@ impl Server {
         Ok(Fact::Nothing)
     }
 
-    /// Stream from `upstream` under a name, without a restart; returns once it does.
+    /// Stream from `upstream` under the name of a member, without a restart; returns once it does.
     pub(crate) async fn stream_as(
         &self,
         session: &Session,
@@ -53,7 +53,8 @@ impl Server {
         name: &str,
         deadline: Deadline,
     ) -> Attempt<()> {
-        let role = RoleConf::Standby { upstream, application_name: name.to_owned() };
+        let archives = Archives::LeftAlone;
+        let role = RoleConf::Standby { upstream, application_name: name.to_owned(), archives };
         self.write_role(&role).await?;
         self.reload()?;
         loop {

@@ -113,7 +113,8 @@ impl Server {
 
     /// Where a primary's shutdown checkpoint ends, if it wrote one.
     pub(crate) async fn clean_end(&self) -> Attempt<Option<WalPosition>> {
-        if !self.node.paths.data.join("global/pg_control").exists() {
+        // One that was killed says so at a glance; the next writer waits for this answer.
+        if !control::is_shut_down(&self.node.paths.data) {
             return Ok(None);
         }
         // The server is down whatever the file says: what cannot be read is not clean.

@@ -1,7 +1,7 @@
 //! The first rung: start as a standby and stream.
 
 use crate::base_directory::mark_standby;
-use crate::conf::RoleConf;
+use crate::conf::{Archives, RoleConf};
 use crate::deadline::Deadline;
 use crate::durable;
 use crate::hba::Clients;
@@ -46,6 +46,7 @@ impl Server {
         RoleConf::Standby {
             upstream: source.node,
             application_name: self.node.settings.node.join_name(),
+            archives: Archives::Searched,
         }
     }
 

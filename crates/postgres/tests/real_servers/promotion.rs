@@ -18,6 +18,8 @@ scenario!(a_clean_switch_loses_nothing_and_the_old_side_streams, {
     for node in [&pair.a, &pair.b] {
         node.adapter.observe().await;
     }
+    // A member's promotion runs no command, hence hangs in none.
+    assert_eq!(pair.b.admin_value("SHOW restore_command").await, "");
     pair.a.done(Order::PostgresCheckpoint).await;
     let began = Instant::now();
     let Fact::Wal { position } = pair.a.done(Order::PostgresDrain).await else { panic!() };
@@ -47,6 +49,7 @@ scenario!(a_clean_switch_loses_nothing_and_the_old_side_streams, {
         panic!()
     };
     assert_eq!((method.as_str(), diverged_bytes), ("streaming", 0));
+    assert_ne!(pair.a.admin_value("SHOW restore_command").await, "");
     let back = join(&pair.b, &pair.a, 2).await;
     assert_eq!(back.timeline, timeline(2));
     write(&client, 201).await.unwrap();
