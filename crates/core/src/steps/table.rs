@@ -204,7 +204,7 @@ pub const TABLE: &[StepRow] = &[
     redis(
         Step::Fence,
         Side::Old,
-        &[Step::CatchUp],
+        &[Step::AskMaster],
         Trouble::WithoutOldSide,
         Some(Column::RedisFailover),
         "the old master refuses writes without a deadline",
@@ -212,7 +212,7 @@ pub const TABLE: &[StepRow] = &[
     redis(
         Step::CatchUpFenced,
         Side::New,
-        &[Step::Fence],
+        &[Step::CatchUp, Step::Fence],
         Trouble::Abort,
         Some(Column::RedisFailover),
         "the target has the offset at which the fence fell",
