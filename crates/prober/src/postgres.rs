@@ -14,13 +14,13 @@ use tier0_core::availability::Access;
 use tier0_core::words::Region;
 use tokio::task::JoinHandle;
 use tokio::time::{Instant, timeout, timeout_at};
-use tokio_postgres::config::TargetSessionAttrs;
-use tokio_postgres::{Client as Session, Config, NoTls};
+use tokio_postgres::{Client as Session, Config, NoTls, SimpleQueryMessage};
 
 use super::{Client, Tried, nearest_first};
 
 const WRITE: &str = "SELECT pg_logical_emit_message(true, 'tier0', 'availability')";
 const READ: &str = "SELECT 1";
+const IS_STANDBY: &str = "SHOW transaction_read_only";
 
 /// How long each host may take to accept a connection.
 const HOST_WITHIN: Duration = Duration::from_millis(250);
@@ -35,11 +35,28 @@ const GIVEN_UP_AT_LAST: Duration = Duration::from_secs(60);
 
 /// A client with one session.
 pub struct PostgresClient {
-    config: Config,
+    hosts: Vec<Host>,
+    wants: Wants,
     connect_within: Duration,
     open: Option<Open>,
     sent: Option<Sent>,
     patience: Duration,
+}
+
+/// A server that may be the one. One that is a standby is asked again over the same session: while a
+/// writer is being made, a new session for each question would take from the servers what they need for it.
+struct Host {
+    config: Config,
+    standby: Option<Open>,
+}
+
+/// Whom a client wants.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Wants {
+    /// Who takes writes.
+    Writer,
+    /// Whoever answers.
+    Anybody,
 }
 
 /// A statement that is on its way. Its session comes back with whether it was done.
@@ -75,15 +92,16 @@ impl PostgresClient {
         region: &Region,
         access: Access,
     ) -> anyhow::Result<PostgresClient> {
-        let mut config = config(settings(datastore)?)?;
-        for address in nearest_first(datastore, region) {
-            config.host(address.ip().to_string()).port(address.port());
-        }
-        config.connect_timeout(HOST_WITHIN);
-        if access == Access::Write {
-            config.target_session_attrs(TargetSessionAttrs::ReadWrite);
-        }
-        Ok(PostgresClient::new(config, CONNECT_WITHIN))
+        let config = config(settings(datastore)?)?;
+        let hosts = nearest_first(datastore, region)
+            .map(|address| {
+                let mut config = host(&config, address);
+                config.connect_timeout(HOST_WITHIN);
+                Host { config, standby: None }
+            })
+            .collect();
+        let wants = if access == Access::Write { Wants::Writer } else { Wants::Anybody };
+        Ok(PostgresClient::new(hosts, wants, CONNECT_WITHIN))
     }
 
     /// Through a route, which may hold whoever connects.
@@ -91,23 +109,64 @@ impl PostgresClient {
         datastore: &DatastoreSettings,
         route: SocketAddr,
     ) -> anyhow::Result<PostgresClient> {
-        let mut config = config(settings(datastore)?)?;
-        config.host(route.ip().to_string()).port(route.port());
-        Ok(PostgresClient::new(config, super::WITHIN))
+        let config = host(&config(settings(datastore)?)?, route);
+        let hosts = vec![Host { config, standby: None }];
+        Ok(PostgresClient::new(hosts, Wants::Anybody, super::WITHIN))
     }
 
-    fn new(config: Config, connect_within: Duration) -> PostgresClient {
-        PostgresClient { config, connect_within, open: None, sent: None, patience: GIVEN_UP_AFTER }
+    fn new(hosts: Vec<Host>, wants: Wants, connect_within: Duration) -> PostgresClient {
+        PostgresClient {
+            hosts,
+            wants,
+            connect_within,
+            open: None,
+            sent: None,
+            patience: GIVEN_UP_AFTER,
+        }
     }
 
-    async fn connect(&self) -> Option<Open> {
-        let connecting = self.config.connect(NoTls);
-        let (session, connection) = timeout(self.connect_within, connecting).await.ok()?.ok()?;
+    async fn connect(&mut self) -> Option<Open> {
+        let wants = self.wants;
+        let connecting = async {
+            for host in &mut self.hosts {
+                let Some(open) = host.session().await else { continue };
+                if wants == Wants::Anybody {
+                    return Some(open);
+                }
+                match timeout(HOST_WITHIN, open.is_standby()).await {
+                    Ok(Some(false)) => return Some(open),
+                    Ok(Some(true)) => host.standby = Some(open),
+                    // It does not answer: another session, next time.
+                    Ok(None) | Err(_) => {}
+                }
+            }
+            None
+        };
+        timeout(self.connect_within, connecting).await.ok()?
+    }
+}
+
+impl Host {
+    async fn session(&mut self) -> Option<Open> {
+        if let Some(open) = self.standby.take().filter(|open| !open.session.is_closed()) {
+            return Some(open);
+        }
+        let (session, connection) = self.config.connect(NoTls).await.ok()?;
         let driver = Driver(tokio::spawn(async move {
             // How it ended is seen by whoever uses the session.
             let _ = connection.await;
         }));
         Some(Open { session, _driver: driver })
+    }
+}
+
+impl Open {
+    async fn is_standby(&self) -> Option<bool> {
+        let answer = self.session.simple_query(IS_STANDBY).await.ok()?;
+        answer.iter().find_map(|message| match message {
+            SimpleQueryMessage::Row(row) => row.get(0).map(|value| value != "off"),
+            _ => None,
+        })
     }
 }
 
@@ -156,6 +215,12 @@ impl Client for PostgresClient {
             Ok((_, false)) | Err(_) => Tried::Refused,
         }
     }
+}
+
+fn host(config: &Config, address: SocketAddr) -> Config {
+    let mut config = config.clone();
+    config.host(address.ip().to_string()).port(address.port());
+    config
 }
 
 fn settings(datastore: &DatastoreSettings) -> anyhow::Result<&PostgresSettings> {
