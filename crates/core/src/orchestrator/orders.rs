@@ -26,7 +26,7 @@ fn done() -> Begin {
 }
 
 /// The least time for an answer of a master that has been silent.
-const ASKED_FOR_AT_LEAST: Duration = Duration::from_millis(60);
+const ASKED_FOR_AT_LEAST: Duration = Duration::from_millis(30);
 
 impl Orchestrator {
     /// What beginning this step comes to.
@@ -571,14 +571,14 @@ impl Orchestrator {
     }
 
     /// How long a master's answer is waited for. One that has answered nobody for a whole window
-    /// gets what two round trips take at their slowest, twice; it is asked all the same, since
+    /// gets what two round trips take at their slowest, and half as long again; it is asked all the same, since
     /// nothing may rest on a detector alone.
     fn patience_with_master(&self, now: &Now, target: &Region, master: &NodeId) -> Duration {
         let most = self.settings.limits.cooperation;
         if !self.is_blind_to(now, target, master) {
             return most;
         }
-        let slow = self.timing.slowest().map_or(most, |(_, quantiles)| quantiles.p99 * 4);
+        let slow = self.timing.slowest().map_or(most, |(_, quantiles)| quantiles.p99 * 3);
         slow.max(ASKED_FOR_AT_LEAST).min(most)
     }
 
