@@ -73,6 +73,8 @@ impl Node {
     /// position is different.
     pub async fn watch(&self, changed: impl Fn() + Send) {
         let mut known: Option<NodeView> = None;
+        // Kept over the looks: a server that ends during one would not be there to be waited for.
+        let mut exit = Box::pin(self.adapter.wait_for_exit());
         loop {
             let view = self.adapter.observe().await;
             let outline = outline(&view);
@@ -87,7 +89,8 @@ impl Node {
             tokio::select! {
                 () = tokio::time::sleep(LOOK_EVERY) => {}
                 () = self.look_now.notified() => {}
-                () = self.adapter.wait_for_exit() => {
+                () = &mut exit => {
+                    exit = Box::pin(self.adapter.wait_for_exit());
                     tracing::warn!(node = %self.id, "the server has ended");
                     // Whatever ends twice a millisecond must not keep a core busy.
                     tokio::time::sleep(Duration::from_millis(1)).await;

@@ -5,6 +5,7 @@
 //! is dropped unless it is aborted.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use tier0_config::{NodeSettings, Secret};
@@ -61,6 +62,8 @@ impl From<SessionError> for Trouble {
 pub(crate) struct Session {
     client: Client,
     task: JoinHandle<()>,
+    /// Whether the server has the plan of what is asked again and again.
+    planned: AtomicBool,
 }
 
 impl Drop for Session {
@@ -78,7 +81,7 @@ impl Session {
             // Its error is also what the client's next call answers.
             let _ = connection.await;
         });
-        Ok(Session { client, task })
+        Ok(Session { client, task, planned: AtomicBool::new(false) })
     }
 
     /// Whether the connection has ended.
@@ -130,6 +133,22 @@ impl Session {
     pub(crate) async fn value(&self, sql: &str, limit: Duration) -> Result<String, SessionError> {
         let row = self.row(sql, limit).await?;
         row.into_iter().next().flatten().ok_or(SessionError::Form("a null"))
+    }
+}
+
+impl Session {
+    /// The same of a statement that is asked again and again, always the same one: it is planned once,
+    /// which takes several times as long as to carry it out.
+    pub(crate) async fn planned_value(
+        &self,
+        sql: &str,
+        limit: Duration,
+    ) -> Result<String, SessionError> {
+        if !self.planned.load(Ordering::Relaxed) {
+            self.run(&format!("PREPARE look AS {sql}"), limit).await?;
+            self.planned.store(true, Ordering::Relaxed);
+        }
+        self.value("EXECUTE look", limit).await
     }
 }
 
