@@ -40,6 +40,11 @@ fn accepted_loss__at_every_moment_after_a_death__moves_nothing_before_it_is_said
 }
 
 #[test]
+fn down_without_news__at_every_moment_of_its_lease__nobody_is_promoted_beside_it() {
+    judge("servers that are down", 10, enumerate::down_without_news());
+}
+
+#[test]
 fn readiness__every_consent__loss_is_accepted_only_with_the_old_side_known() {
     judge("readiness", 12, enumerate::readiness());
 }

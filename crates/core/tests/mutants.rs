@@ -40,7 +40,6 @@ fn noticed_by(guard: Guard) -> &'static str {
 /// Days that are lived through before all others: those that are known to notice what few do.
 fn known_days(guard: Guard) -> &'static [u64] {
     match guard {
-        Guard::DownNeedsNews => &[7131, 3727],
         Guard::MasterIsAsked => &[1298],
         _ => &[],
     }
@@ -54,6 +53,7 @@ fn killer(guard: Guard) -> Option<String> {
         ("readiness", enumerate::readiness),
         ("leases", enumerate::leases),
         ("accepted loss", enumerate::accepted_loss),
+        ("servers that are down", enumerate::down_without_news),
     ];
     take_out([Some(guard), guard.behind()]);
     chaos::early_commands(match guard.behind() {

@@ -4,6 +4,7 @@
 #![allow(dead_code, clippy::unwrap_used, missing_docs)]
 
 mod accepted;
+mod down;
 mod lease;
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
@@ -22,6 +23,7 @@ use tier0_core::words::*;
 use crate::world::{node, region, settings};
 
 pub use accepted::accepted_loss;
+pub use down::down_without_news;
 pub use lease::leases;
 
 /// What must be so and is not.

@@ -121,6 +121,8 @@ pub struct World {
     pub hand: Option<Hand>,
     pub lose_swaps: bool,
     pub stop_at: Option<Step>,
+    /// The agent of this region is told no news by those who ask it.
+    pub deaf: Option<Region>,
     /// Commands of this step come to no end.
     pub endless: Option<Step>,
     pub stopped_core: bool,
@@ -204,6 +206,7 @@ impl World {
             hand: None,
             lose_swaps: false,
             stop_at: None,
+            deaf: None,
             endless: None,
             stopped_core: false,
             dark: None,
@@ -315,7 +318,8 @@ impl World {
         if agent.down {
             return Input::Missed { region: place.clone(), why: "no connection".to_owned() };
         }
-        if let Some(record) = &record
+        let hears = self.deaf.as_ref() != Some(place);
+        if let Some(record) = record.as_ref().filter(|_| hears)
             && let Some(heard) = hear(agent.heard.as_ref(), record)
         {
             agent.heard = Some(heard);
