@@ -43,13 +43,13 @@ demo-specification: build ## The same traffic moved the specification's way, and
 # libraries each time and compiles them once. Whole stacks are tested with the places at which a test
 # can end a role, and one at a time; such a place must not be in a build that is not for tests.
 #
-# What only computes runs beside them, and takes what they leave of the processor.
-test: setup-tests lint ## All tests, against real servers
+# What only computes, the lint too, runs beside them and takes what they leave of the processor.
+test: setup-tests setup ## All tests, against real servers
 	@rm -f $(SKIPPED)
 	@RUST_TEST_THREADS=$(TEST_THREADS) $(TEST) --workspace -- --skip bad_days__ --skip model__
 	@if grep -q TIER0_FAILPOINT_FILE $(TIER0); then echo "the build has failpoints" >&2; exit 1; fi
 	@$(REAL_STACK) --no-run
-	@RUST_TEST_THREADS=1 scripts/beside 'make proof' $(REAL_STACK)
+	@RUST_TEST_THREADS=1 scripts/beside 'make lint proof' $(REAL_STACK)
 	@$(SAY_SKIPPED)
 
 proof: mutants ## The simulator, the model and the mutants
