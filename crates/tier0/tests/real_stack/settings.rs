@@ -110,8 +110,9 @@ const TABLE: &[Line] = &[
         "cp /var/lib/postgresql/archive/%f %p",
         Is::Fits {
             writer: |_| true,
-            other: |value| value.contains("%f") && value.contains("%p"),
-            why: "after a switch the file may be in any node's archive: all are looked through",
+            other: |value| value.is_empty() || value.contains("%f") && value.contains("%p"),
+            why: "all nodes' archives are looked through by who catches up; a member has everything, and \
+                  its promotion would run the command five times, or hang in it",
         },
     ),
     postgres("wal_log_hints", "off", Is::Instead("on", "a rewind needs it")),
