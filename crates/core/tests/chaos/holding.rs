@@ -225,11 +225,7 @@ impl Chaos {
         if !asks || self.now < agent.holder.asks_again {
             return;
         }
-        let writes = |(id, _): (&NodeId, &Server)| {
-            id.region() == place
-                && matches!(self.as_seen(id), Seen::Writes | Seen::Fenced | Seen::Held)
-        };
-        if !self.servers.iter().any(writes) {
+        if !self.has_writing(place) {
             return;
         }
         let question = Question { asker: place.clone(), run: agent.run, asked: boot, heard };
@@ -238,6 +234,13 @@ impl Chaos {
         if self.stream_up {
             self.after(wait, Event::Asked { question });
         }
+    }
+
+    /// Whether a server of a region writes, or did: only then its agent asks.
+    fn has_writing(&self, place: &Region) -> bool {
+        self.servers_of(place)
+            .iter()
+            .any(|id| matches!(self.as_seen(id), Seen::Writes | Seen::Fenced | Seen::Held))
     }
 
     /// How long a question or its answer takes between the regions.
@@ -283,10 +286,12 @@ impl Chaos {
         }
     }
 
-    /// The time for which a peer could have vouched for a region, if it had been asked.
+    /// The time for which a peer could have vouched for a region that asks. A server that was started a
+    /// moment ago while no grant came may be held for as long as a question takes.
     fn note_vouchable(&mut self, place: &Region) {
         let epoch = |agent: &Agent| agent.heard.as_ref().map(|heard| heard.epoch);
-        let could = self.stream_up
+        let could = self.has_writing(place)
+            && self.stream_up
             && self.agents.values().all(|agent| agent.up)
             && self.agents.values().all(|agent| epoch(agent) == Some(self.authority().epoch))
             && self.authority().writer == *place
