@@ -254,6 +254,12 @@ fn routes(stack: &Stack, found: &mut Vec<Broken>) {
                 format!("route {id}: only a route of kind proxy can check a lease (strict reads)"),
             ));
         }
+        if route.read_address.is_some() && route.kind != RouteKind::Proxy {
+            found.push(Broken::between(
+                [at("read_address"), at("kind")],
+                format!("route {id}: only a route of kind proxy has a read port"),
+            ));
+        }
         let same = |datastore: &DatastoreSettings| datastore.name == route.name;
         if let Some(other) = stack.datastores.iter().position(same) {
             found.push(Broken::between(
@@ -418,6 +424,10 @@ fn addresses(stack: &Stack, found: &mut Vec<Broken>) {
     }
     for (at, one) in stack.routes.iter().enumerate() {
         all.push((one.address, format!("route {}", one.id()), format!("route[{at}].address")));
+        if let Some(read) = one.read_address {
+            let (what, path) = (one.id(), format!("route[{at}].read_address"));
+            all.push((read, format!("the read port of route {what}"), path));
+        }
     }
     for (at, one) in stack.telemetry.iter().enumerate() {
         let what = format!("telemetry {}", one.region);

@@ -471,7 +471,7 @@ settings! {
         ),
         /// Its kind.
         pub kind: RouteKind => About::Setting(
-            setting(Kind::Choice(&["pgbouncer", "haproxy", "proxy"]), &[r#""pgbouncer""#])
+            setting(Kind::Choice(&["pgbouncer", "haproxy", "proxy"]), &[r#""pgbouncer""#, r#""proxy""#])
                 .read_by(AGENTS)
         ),
         /// The datastore whose clients it serves.
@@ -489,10 +489,22 @@ settings! {
                 .read_by(AGENTS)
                 .agrees(&["no other server of the stack has this address"])
         ),
+        /// Where clients connect that only read: to the node in the route's own region, be it the
+        /// writer or a replica, and to another region's where that one takes no connection.
+        pub read_address: Option<SocketAddr> => About::Setting(
+            setting(Kind::Address, &["", r#""10.0.2.10:6433""#])
+                .or(Fallback::Nothing("no read port"))
+                .read_by(AGENTS)
+                .agrees(&[
+                    "only where `kind` is `proxy`",
+                    "no other server of the stack has this address",
+                ])
+        ),
         /// The directory of its Unix socket, by which the agent tells it what to do. A HAProxy's has
         /// the route's name and region in it, as `stats socket /run/haproxy/pool.region1.sock`.
         pub socket_directory: PathBuf => About::Setting(
-            setting(Kind::Path, &[r#""/var/run/postgresql""#]).read_by(AGENTS)
+            setting(Kind::Path, &[r#""/var/run/postgresql""#, r#""/run/tier0-router""#])
+                .read_by(AGENTS)
         ),
         /// The user of PgBouncer's admin console. `pgbouncer` needs no password where the agent runs
         /// as the same user as PgBouncer; another must be in `admin_users` and needs none by
@@ -518,7 +530,11 @@ settings! {
         /// datastore's database, which `pgbouncer.ini` includes below `[databases]`. With HAProxy it
         /// does too, and nobody else reads it. The router writes its own.
         pub pointer_file: PathBuf => About::Setting(
-            setting(Kind::Path, &[r#""/etc/pgbouncer/tier0.databases.ini""#]).read_by(AGENTS)
+            setting(Kind::Path, &[
+                r#""/etc/pgbouncer/tier0.databases.ini""#,
+                r#""/var/lib/tier0-router/pool.pointer""#,
+            ])
+            .read_by(AGENTS)
         ),
     }
 }

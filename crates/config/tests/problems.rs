@@ -104,6 +104,23 @@ fn relations_point_at_both_settings() {
 }
 
 #[test]
+fn a_read_port_is_a_routers_and_has_an_address_of_its_own() {
+    let text = example_with(&[
+        (
+            "address = \"10.0.1.10:6432\"",
+            "address = \"10.0.1.10:6432\"\nread_address = \"10.0.1.10:6433\"",
+        ),
+        ("read_address = \"10.0.2.10:6433\"", "read_address = \"10.0.2.10:6432\""),
+    ]);
+    let expected = [
+        "route pool.region1: only a route of kind proxy has a read port @ read_address = \"10.0.1.10:6433\"",
+        "the read port of route pool.region2 and route pool.region2 both have the address \
+         10.0.2.10:6432 @ read_address = \"10.0.2.10:6432\"",
+    ];
+    assert_eq!(said(&text), expected);
+}
+
+#[test]
 fn tables_that_are_missing_doubled_or_of_another_kind_are_named() {
     let empty = said("[limits]\n");
     assert!(empty.iter().any(|one| one.starts_with("the table [stack] is missing")), "{empty:?}");

@@ -37,6 +37,7 @@ pub fn routes(
                 kind: RouteKind::Pgbouncer,
                 datastore: datastore.name.clone(),
                 address: placement.choose(place, &format!("{name}.{}", place.name()), port)?,
+                read_address: None,
                 socket_directory: own.clone(),
                 admin_user: "pgbouncer".to_owned(),
                 reads: RouteReads::Bounded,

@@ -1,5 +1,5 @@
-//! The routes of a lab's routers: in each region one router with a port for each datastore, where
-//! they were asked for. Where they point is their agents' business, from the first second on.
+//! The routes of a lab's routers: in each region one router with a port for each datastore and
+//! one for those who only read there, where they were asked for. Where they point is their agents' business, from the first second on.
 
 use std::path::Path;
 
@@ -18,9 +18,9 @@ pub fn routes(
     let mut routes = Vec::new();
     for (number, datastore) in (0..).zip(datastores) {
         let name = format!("to-{}", datastore.name);
-        let port: u16 = match datastore.kind {
-            DatastoreKind::Postgres => 25_432,
-            DatastoreKind::Redis => 26_479,
+        let (write, read): (u16, u16) = match datastore.kind {
+            DatastoreKind::Postgres => (25_432, 25_442),
+            DatastoreKind::Redis => (26_479, 26_489),
         };
         for place in Place::REGIONS {
             let own = state_directory(directory, place);
@@ -30,7 +30,12 @@ pub fn routes(
                 region: place.region(),
                 kind: RouteKind::Proxy,
                 datastore: datastore.name.clone(),
-                address: placement.choose(place, &what, port + number)?,
+                address: placement.choose(place, &what, write + number)?,
+                read_address: Some(placement.choose(
+                    place,
+                    &format!("{what} for reads"),
+                    read + number,
+                )?),
                 socket_directory: own.clone(),
                 admin_user: "pgbouncer".to_owned(),
                 reads: RouteReads::Strict,

@@ -164,6 +164,7 @@ fn connections(stack: &Stack, state: &LabState) -> Result<Vec<Connection>> {
             let direct = format!("{}?target_session_attrs=read-write", url(&hosts.join(",")));
             all.push(Connection { name, url: direct });
             for route in stack.routes.iter().filter(|route| route.datastore == datastore.name) {
+                let reads = route.read_address.map(|address| url(&address.to_string()));
                 let url = url(&route.address.to_string());
                 let kind = match route.kind {
                     RouteKind::Pgbouncer => "PgBouncer",
@@ -171,14 +172,21 @@ fn connections(stack: &Stack, state: &LabState) -> Result<Vec<Connection>> {
                     RouteKind::Proxy => "router",
                 };
                 all.push(Connection { name: format!("{} ({kind})", route.id()), url });
+                let name = format!("{} ({kind}, to read)", route.id());
+                all.extend(reads.map(|url| Connection { name, url }));
             }
         } else if let Some(redis) = &datastore.redis {
             let password = redis.password_file.read()?;
+            let url = |address: SocketAddr| format!("redis://:{}@{address}", password.expose());
             for node in &datastore.nodes {
-                all.push(Connection {
-                    name: format!("{name}.{}", node.region),
-                    url: format!("redis://:{}@{}", password.expose(), node.address),
-                });
+                let name = format!("{name}.{}", node.region);
+                all.push(Connection { name, url: url(node.address) });
+            }
+            for route in stack.routes.iter().filter(|route| route.datastore == datastore.name) {
+                let id = route.id();
+                all.push(Connection { name: format!("{id} (router)"), url: url(route.address) });
+                let name = format!("{id} (router, to read)");
+                all.extend(route.read_address.map(|at| Connection { name, url: url(at) }));
             }
             for sentinel in &redis.sentinels {
                 all.push(Connection {

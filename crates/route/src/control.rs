@@ -78,6 +78,8 @@ pub struct RouterState {
     pub open: u32,
     /// Connections that wait.
     pub waiting: u32,
+    /// Connections of the read port that are open to a server; nobody counts them at a switch.
+    pub reading: u32,
 }
 
 /// The socket of a route, in its directory; that of a HAProxy, too.

@@ -1,5 +1,7 @@
 //! The router as a process: its ports, their sockets, and how many clients there may be.
 
+use std::collections::BTreeMap;
+use std::net::SocketAddr;
 use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
@@ -13,14 +15,29 @@ use tier0_route::control::socket;
 use tokio::net::TcpListener;
 
 use crate::socket::cut;
-use crate::state::Shared;
+use crate::state::{Port, Shared};
 use crate::workers::Workers;
 use crate::{connection, control};
 
-/// How many clients a route has at most, where the limit of open files allows it.
+/// How many clients a port has at most, where the limit of open files allows it.
 const SLOTS: usize = 20_000;
 /// Files that are not for clients: listeners, the agent's requests, logs, and some for each thread.
 const OTHER_FILES: usize = 256;
+
+/// A route, and where the nodes of its datastore are.
+#[derive(Debug, Clone)]
+pub struct Way {
+    /// The route.
+    pub route: RouteSettings,
+    /// The node in each region.
+    pub nodes: BTreeMap<Region, SocketAddr>,
+}
+
+impl Way {
+    fn ports(&self) -> usize {
+        1 + usize::from(self.route.read_address.is_some())
+    }
+}
 
 /// Run the routes of kind `proxy` of a region until `shutdown` resolves.
 ///
@@ -33,28 +50,40 @@ pub async fn run(
 ) -> Result<()> {
     let stack = Stack::load(config)?;
     let own = |route: &&RouteSettings| route.kind == RouteKind::Proxy && route.region == *region;
-    let routes: Vec<RouteSettings> = stack.routes.iter().filter(own).cloned().collect();
-    if routes.is_empty() {
+    let ways: Vec<Way> = stack
+        .routes
+        .iter()
+        .filter(own)
+        .map(|route| {
+            let nodes = stack.datastore(&route.datastore).map(|datastore| datastore.nodes.iter());
+            let nodes = nodes.into_iter().flatten();
+            Way {
+                route: route.clone(),
+                nodes: nodes.map(|node| (node.region.clone(), node.address)).collect(),
+            }
+        })
+        .collect();
+    if ways.is_empty() {
         bail!("{} has no route of kind proxy in {region}", config.display());
     }
     // A client has two files: its own connection and the one to the server.
-    let room = files().saturating_sub(OTHER_FILES) / 2 / routes.len();
-    serve(&routes, room.min(SLOTS), shutdown).await
+    let room = files().saturating_sub(OTHER_FILES) / 2 / ways.iter().map(Way::ports).sum::<usize>();
+    serve(&ways, room.min(SLOTS), shutdown).await
 }
 
-/// Run these routes, each for so many clients at most, until `shutdown` resolves.
+/// Run these routes, each port for so many clients at most, until `shutdown` resolves.
 ///
 /// # Errors
 /// A file of one is damaged, or a port or socket cannot be had.
 pub async fn serve(
-    routes: &[RouteSettings],
+    ways: &[Way],
     slots: usize,
     shutdown: impl Future<Output = ()> + Send,
 ) -> Result<()> {
     let workers = Arc::new(Workers::start().context("start the threads that carry bytes")?);
     let mut running = Vec::new();
-    for route in routes {
-        running.push(begin(route, slots, Arc::clone(&workers))?);
+    for way in ways {
+        running.push(begin(way, slots, Arc::clone(&workers))?);
     }
     tokio::select! {
         _ = futures_util::future::join_all(running) => {}
@@ -65,33 +94,48 @@ pub async fn serve(
 
 /// Listen for a route; the answer goes on for ever.
 fn begin(
-    route: &RouteSettings,
+    way: &Way,
     slots: usize,
     workers: Arc<Workers>,
 ) -> Result<impl Future<Output = ()> + use<>> {
+    let route = &way.route;
     let (id, file) = (route.id(), &route.pointer_file);
-    let shared = Shared::read(route, slots);
+    let shared = Shared::read(way, slots);
     let shared = Arc::new(shared.with_context(|| format!("read {}", file.display()))?);
-    let listener = listen(route.address);
-    let listener = listener.with_context(|| format!("listen on {} as {id}", route.address))?;
+    let at = |address: SocketAddr| {
+        listen(address).with_context(|| format!("listen on {address} as {id}"))
+    };
+    let write = at(route.address)?;
+    let read = route.read_address.map(at).transpose()?;
     let told = control::listen(&socket(route))?;
-    tracing::info!(route = %id, address = %route.address, clients_most = slots, "the route listens");
+    let (address, reads) = (route.address, route.read_address.map(tracing::field::display));
+    tracing::info!(route = %id, %address, reads, clients_most = slots, "the route listens");
     Ok(async move {
-        tokio::join!(accept(listener, Arc::clone(&shared), &workers), control::serve(told, shared));
+        let reading = async {
+            if let Some(read) = read {
+                accept(read, Port::Read, Arc::clone(&shared), &workers).await;
+            }
+        };
+        tokio::join!(
+            accept(write, Port::Write, Arc::clone(&shared), &workers),
+            reading,
+            control::serve(told, Arc::clone(&shared)),
+        );
     })
 }
 
-async fn accept(listener: TcpListener, shared: Arc<Shared>, workers: &Workers) {
+async fn accept(listener: TcpListener, port: Port, shared: Arc<Shared>, workers: &Workers) {
+    let clients = shared.clients(port);
     loop {
         match listener.accept().await {
-            Ok((client, from)) => match Arc::clone(&shared.slots).try_acquire_owned() {
+            Ok((client, from)) => match Arc::clone(&clients.slots).try_acquire_owned() {
                 Ok(slot) => {
                     // From this runtime's files to those of the thread that will have it.
                     match client.into_std() {
                         Ok(client) => {
-                            let place = connection::Place::take(&shared);
+                            let place = connection::Place::take(clients);
                             let shared = Arc::clone(&shared);
-                            workers.spawn(connection::serve(shared, client, place, slot));
+                            workers.spawn(connection::serve(shared, port, client, place, slot));
                         }
                         Err(error) => tracing::warn!(%error, "a connection cannot be kept"),
                     }

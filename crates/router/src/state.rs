@@ -1,20 +1,21 @@
 //! Where a route points, and whether it holds: one value that every connection watches.
 
+use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
-use tier0_config::RouteSettings;
 use tier0_core::words::{Epoch, Region};
 use tier0_route::control::{Answer, RouterState};
 use tier0_route::{Pointed, pointer};
 use tokio::sync::{Semaphore, watch};
 
+use crate::Way;
 use crate::lease::{Lease, now_us};
 
-/// How many connections to the server are made at once. Those that waited come in this order, not
+/// How many connections to servers are made at once. Those that waited come in this order, not
 /// all together, onto a server that is cold.
 const AT_ONCE: usize = 64;
 /// A hold may not last longer than this, whatever is asked for.
@@ -25,9 +26,9 @@ const LONGEST_HOLD: Duration = Duration::from_secs(600);
 pub struct Standing {
     hold: Option<Hold>,
     target: Option<Target>,
-    /// How often it was pointed elsewhere: a connection of an earlier time is not one of now, also
-    /// where the address is the same again.
-    pub moves: u64,
+    /// How often it was pointed away from each region's server: a connection of an earlier time is not
+    /// one of now, also where the writer is the same again.
+    left: BTreeMap<Region, u64>,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -43,17 +44,58 @@ struct Target {
 }
 
 impl Standing {
-    /// Where a new connection goes now; `None` while it has to wait.
-    pub fn open(&self) -> Option<(Region, SocketAddr)> {
+    /// Where a new connection goes now, and how often the writer had left that; `None` while it has to
+    /// wait.
+    pub fn open(&self) -> Option<(Region, SocketAddr, u64)> {
         if self.held(Instant::now()).is_some() {
             return None;
         }
-        self.target.as_ref().map(|target| (target.pointed.to.clone(), target.address))
+        let target = self.target.as_ref()?;
+        let to = &target.pointed.to;
+        Some((to.clone(), target.address, self.left(to)))
+    }
+
+    /// How often the writer has left the server of this region.
+    pub fn left(&self, region: &Region) -> u64 {
+        self.left.get(region).copied().unwrap_or_default()
     }
 
     /// The hold, unless it has ended by itself.
     fn held(&self, now: Instant) -> Option<Hold> {
         self.hold.filter(|hold| hold.until > now)
+    }
+}
+
+/// What clients of a port come for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Port {
+    /// The writer.
+    Write,
+    /// Any server that answers, the nearest first.
+    Read,
+}
+
+/// The clients of one port.
+#[derive(Debug)]
+pub struct Clients {
+    /// Who may connect to a server: first in, first out.
+    pub turns: Arc<Semaphore>,
+    /// How many there may be.
+    pub slots: Arc<Semaphore>,
+    /// Those that wait.
+    pub waiting: AtomicU32,
+    /// Those that are connected to a server.
+    pub open: AtomicU32,
+}
+
+impl Clients {
+    fn at_most(slots: usize) -> Clients {
+        Clients {
+            turns: Arc::new(Semaphore::new(AT_ONCE)),
+            slots: Arc::new(Semaphore::new(slots)),
+            waiting: AtomicU32::new(0),
+            open: AtomicU32::new(0),
+        }
     }
 }
 
@@ -66,14 +108,10 @@ pub struct Shared {
     file: PathBuf,
     /// One writer of the file at a time.
     writing: Mutex<()>,
-    /// Who may connect to the server: first in, first out.
-    pub turns: Arc<Semaphore>,
-    /// How many clients there may be.
-    pub slots: Arc<Semaphore>,
-    /// Connections that wait.
-    pub waiting: AtomicU32,
-    /// Connections that are open to a server.
-    pub open: AtomicU32,
+    /// Where the nodes are, that of the own region first.
+    pub near_first: Vec<(Region, SocketAddr)>,
+    write: Clients,
+    read: Clients,
 }
 
 impl Shared {
@@ -81,20 +119,35 @@ impl Shared {
     ///
     /// # Errors
     /// The file is damaged or cannot be read.
-    pub fn read(route: &RouteSettings, slots: usize) -> std::io::Result<Shared> {
-        let file = route.pointer_file.clone();
+    pub fn read(way: &Way, slots: usize) -> std::io::Result<Shared> {
+        let file = way.route.pointer_file.clone();
         let target = pointer::read_with_address(&file)?;
         let target = target.map(|(pointed, address)| Target { pointed, address });
+        let lease = Lease::of(&way.route);
+        if let Some(target) = &target {
+            lease.points_at(&target.pointed.to);
+        }
+        let nodes = way.nodes.clone().into_iter();
+        let (mut near_first, others): (Vec<_>, Vec<_>) =
+            nodes.partition(|(region, _)| *region == way.route.region);
+        near_first.extend(others);
         Ok(Shared {
-            standing: watch::Sender::new(Standing { hold: None, target, moves: 0 }),
-            lease: Lease::of(route),
+            standing: watch::Sender::new(Standing { hold: None, target, left: BTreeMap::new() }),
+            lease,
             file,
             writing: Mutex::new(()),
-            turns: Arc::new(Semaphore::new(AT_ONCE)),
-            slots: Arc::new(Semaphore::new(slots)),
-            waiting: AtomicU32::new(0),
-            open: AtomicU32::new(0),
+            near_first,
+            write: Clients::at_most(slots),
+            read: Clients::at_most(slots),
         })
+    }
+
+    /// Those of a port.
+    pub fn clients(&self, port: Port) -> &Clients {
+        match port {
+            Port::Write => &self.write,
+            Port::Read => &self.read,
+        }
     }
 
     /// To be told of every change.
@@ -114,8 +167,9 @@ impl Shared {
             to: target.map(|target| target.pointed.to.clone()),
             epoch: target.map(|target| target.pointed.epoch),
             stamp_us: now_us(),
-            open: self.open.load(Ordering::Relaxed),
-            waiting: self.waiting.load(Ordering::Relaxed),
+            open: self.write.open.load(Ordering::Relaxed),
+            waiting: self.write.waiting.load(Ordering::Relaxed),
+            reading: self.read.open.load(Ordering::Relaxed),
         }
     }
 
@@ -141,7 +195,7 @@ impl Shared {
         let wanted = Target { pointed: Pointed { epoch, to }, address };
         let mut older = None;
         self.standing.send_if_modified(|standing| {
-            let moves = match &standing.target {
+            match &standing.target {
                 Some(Target { pointed, .. })
                     if pointed.epoch > epoch
                         || pointed.epoch == epoch && pointed.to != wanted.pointed.to =>
@@ -149,10 +203,12 @@ impl Shared {
                     older = Some(pointed.clone());
                     return false;
                 }
-                Some(target) => target.address != address,
-                None => true,
-            };
-            standing.moves += u64::from(moves);
+                Some(target) if target.address != address => {
+                    *standing.left.entry(target.pointed.to.clone()).or_default() += 1;
+                }
+                Some(_) | None => {}
+            }
+            self.lease.points_at(&wanted.pointed.to);
             let different = standing.target.as_ref() != Some(&wanted);
             standing.target = Some(wanted.clone());
             different

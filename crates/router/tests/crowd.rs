@@ -2,6 +2,7 @@
 //! and peers that vanish without a word. The process is this program, run again.
 #![allow(clippy::unwrap_used, reason = "in a test a panic is the report")]
 
+use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
@@ -12,6 +13,7 @@ use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use tier0_config::{RouteKind, RouteReads, RouteSettings};
 use tier0_core::words::Epoch;
 use tier0_route::control::{Answer, Ask, RouterState, ask, socket};
+use tier0_router::Way;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 
@@ -27,6 +29,7 @@ fn settings(address: SocketAddr, directory: &Path) -> RouteSettings {
         kind: RouteKind::Proxy,
         datastore: "main".parse().unwrap(),
         address,
+        read_address: None,
         socket_directory: directory.to_owned(),
         admin_user: String::new(),
         reads: RouteReads::Bounded,
@@ -52,8 +55,8 @@ async fn a_router_of_its_own() {
     raise_files();
     let address = std::env::var(ADDRESS).unwrap().parse().unwrap();
     let directory = PathBuf::from(std::env::var_os(DIRECTORY).unwrap());
-    let routes = [settings(address, &directory)];
-    tier0_router::serve(&routes, 20_000, std::future::pending()).await.unwrap();
+    let ways = [Way { route: settings(address, &directory), nodes: BTreeMap::new() }];
+    tier0_router::serve(&ways, 20_000, std::future::pending()).await.unwrap();
 }
 
 struct Own {

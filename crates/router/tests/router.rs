@@ -8,6 +8,7 @@ use std::time::{Duration, Instant};
 use tier0_config::{RouteKind, RouteReads, RouteSettings};
 use tier0_core::words::{Epoch, Region};
 use tier0_route::control::{Answer, Ask, RouterState, ask, socket};
+use tier0_router::Way;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::task::JoinHandle;
@@ -50,24 +51,28 @@ impl Rig {
 
     /// The same, for so many clients, with such reads.
     async fn with(slots: usize, reads: RouteReads) -> Rig {
+        let rig = Rig::untold(slots, reads, [server(b'1').await, server(b'2').await]).await;
+        rig.point(1, 1).await;
+        rig
+    }
+
+    /// The router runs, between these, and points nowhere.
+    async fn untold(slots: usize, reads: RouteReads, servers: [SocketAddr; 2]) -> Rig {
         let directory = tempfile::tempdir().unwrap();
-        let free = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
         let settings = RouteSettings {
             name: "port".parse().unwrap(),
             region: region(1),
             kind: RouteKind::Proxy,
             datastore: "main".parse().unwrap(),
-            address: free,
+            address: free_address(),
+            read_address: Some(free_address()),
             socket_directory: directory.path().to_owned(),
             admin_user: String::new(),
             reads,
             pointer_file: directory.path().join("pointer"),
         };
-        let servers = [server(b'1').await, server(b'2').await];
-        let running = start(&settings, slots).await;
-        let rig = Rig { settings, servers, running, _directory: directory };
-        rig.point(1, 1).await;
-        rig
+        let running = start(&settings, servers, slots).await;
+        Rig { settings, servers, running, _directory: directory }
     }
 
     async fn ask(&self, what: Ask) -> Answer {
@@ -105,10 +110,27 @@ impl Rig {
     async fn connect(&self) -> TcpStream {
         TcpStream::connect(self.settings.address).await.unwrap()
     }
+
+    /// By the port for reads.
+    async fn connect_to_read(&self) -> TcpStream {
+        TcpStream::connect(self.settings.read_address.unwrap()).await.unwrap()
+    }
+
+    /// The region may serve for so long from now.
+    async fn lease(&self, lasting_ms: u64) {
+        let stamp_us = self.told(Ask::Look).await.stamp_us;
+        self.told(Ask::Lease { stamp_us, lasting_ms }).await;
+    }
 }
 
-async fn start(settings: &RouteSettings, slots: usize) -> JoinHandle<()> {
-    let own = [settings.clone()];
+/// Where nobody listens.
+fn free_address() -> SocketAddr {
+    std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap()
+}
+
+async fn start(settings: &RouteSettings, servers: [SocketAddr; 2], slots: usize) -> JoinHandle<()> {
+    let nodes = [(region(1), servers[0]), (region(2), servers[1])].into();
+    let own = [Way { route: settings.clone(), nodes }];
     let running = tokio::spawn(async move {
         tier0_router::serve(&own, slots, std::future::pending()).await.unwrap();
     });
@@ -118,6 +140,25 @@ async fn start(settings: &RouteSettings, slots: usize) -> JoinHandle<()> {
         tokio::time::sleep(Duration::from_millis(5)).await;
     }
     running
+}
+
+/// Whether this server answers what a client says.
+async fn answers(client: &mut TcpStream) -> bool {
+    client.write_all(b"x").await.is_ok()
+        && matches!(tokio::time::timeout(LIMIT, client.read_u8()).await, Ok(Ok(b'x')))
+}
+
+/// Nothing comes back, for a while at least, and no end either.
+async fn hears_nothing(client: &mut TcpStream) {
+    let waited = tokio::time::timeout(Duration::from_millis(300), client.read_u8()).await;
+    assert!(waited.is_err(), "something passed: {waited:?}");
+}
+
+/// It ends with a reset.
+async fn is_cut(client: &mut TcpStream) {
+    let ended = tokio::time::timeout(LIMIT, client.read_u8()).await;
+    let error = ended.expect("it was left open").unwrap_err();
+    assert_eq!(error.kind(), std::io::ErrorKind::ConnectionReset, "{error}");
 }
 
 /// The name of the server that a client got to.
@@ -158,7 +199,7 @@ async fn an_older_epoch_is_refused_also_by_the_next_run() {
         assert!(matches!(rig.ask(older).await, Answer::Refused { .. }));
     }
     rig.running.abort();
-    let again = start(&rig.settings, 20_000).await;
+    let again = start(&rig.settings, rig.servers, 20_000).await;
     assert!(matches!(rig.ask(rig.pointing(4, 1)).await, Answer::Refused { .. }));
     assert_eq!(name(&mut rig.connect().await).await.unwrap(), b'2');
     again.abort();
@@ -204,8 +245,7 @@ async fn with_strict_reads_nothing_passes_without_a_lease_and_a_late_word_gives_
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_server_that_is_gone_is_waited_for() {
     let rig = Rig::new().await;
-    let gone = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
-    let nowhere = Ask::Point { epoch: Epoch::read(2), to: region(2), address: gone };
+    let nowhere = Ask::Point { epoch: Epoch::read(2), to: region(2), address: free_address() };
     rig.told(nowhere).await;
     let mut waits = rig.connect().await;
     rig.seen(|state| state.waiting == 1).await;
@@ -295,4 +335,94 @@ async fn half_a_conversation_ends_when_both_have_said_all() {
     tokio::time::timeout(LIMIT, client.read_to_end(&mut said)).await.unwrap().unwrap();
     assert_eq!(said, b"1hello");
     rig.seen(|state| state.open == 0).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn who_reads_is_held_by_nothing_needs_no_writer_and_goes_to_the_nearest_server() {
+    let servers = [server(b'1').await, server(b'2').await];
+    let rig = Rig::untold(20_000, RouteReads::Bounded, servers).await;
+    let mut early = rig.connect_to_read().await;
+    assert_eq!(name(&mut early).await.unwrap(), b'1');
+    rig.point(1, 1).await;
+    rig.told(Ask::Hold { hold_ms: 60_000 }).await;
+    let mut held = rig.connect_to_read().await;
+    assert_eq!(name(&mut held).await.unwrap(), b'1');
+    // Neither is one that a switch would have to drain.
+    let state = rig.seen(|state| state.reading == 2).await;
+    assert_eq!((state.open, state.waiting), (0, 0));
+    // The writer leaves the server that both of them read.
+    rig.point(2, 2).await;
+    is_cut(&mut early).await;
+    is_cut(&mut held).await;
+    // It is a replica from now on, and comes back: its sessions go on.
+    let mut replica = rig.connect_to_read().await;
+    assert_eq!(name(&mut replica).await.unwrap(), b'1');
+    rig.point(3, 1).await;
+    assert!(answers(&mut replica).await);
+    // There and back at once.
+    rig.point(4, 2).await;
+    rig.point(5, 1).await;
+    is_cut(&mut replica).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn where_the_nearest_server_is_gone_that_of_another_region_is_read() {
+    let servers = [free_address(), server(b'2').await];
+    let rig = Rig::untold(20_000, RouteReads::Strict, servers).await;
+    let mut client = rig.connect_to_read().await;
+    assert_eq!(name(&mut client).await.unwrap(), b'2');
+    // It becomes the writer, and ceases to be it.
+    rig.point(1, 2).await;
+    assert!(answers(&mut client).await);
+    rig.point(2, 1).await;
+    is_cut(&mut client).await;
+    rig.seen(|state| state.reading == 0).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn with_strict_reads_a_writer_is_read_by_the_lease_only_and_a_replica_without() {
+    // The other region is gone.
+    let servers = [server(b'1').await, free_address()];
+    let rig = Rig::untold(20_000, RouteReads::Strict, servers).await;
+    // Nobody has said who the writer is: it may be this region's.
+    let mut client = rig.connect_to_read().await;
+    hears_nothing(&mut client).await;
+    rig.point(1, 1).await;
+    hears_nothing(&mut client).await;
+    rig.lease(1_500).await;
+    assert_eq!(name(&mut client).await.unwrap(), b'1');
+    assert!(answers(&mut client).await);
+    tokio::time::sleep(Duration::from_millis(1_600)).await;
+    client.write_all(b"x").await.unwrap();
+    hears_nothing(&mut client).await;
+    // Vouched for again: it goes on where it was.
+    rig.lease(60_000).await;
+    assert_eq!(client.read_u8().await.unwrap(), b'x');
+
+    let rig = Rig::untold(20_000, RouteReads::Strict, [rig.servers[0], free_address()]).await;
+    rig.point(1, 2).await;
+    let mut replica = rig.connect_to_read().await;
+    assert_eq!(name(&mut replica).await.unwrap(), b'1');
+    assert!(answers(&mut replica).await);
+    // It is the writer from now on, and nobody vouches for that.
+    rig.point(2, 1).await;
+    replica.write_all(b"x").await.unwrap();
+    hears_nothing(&mut replica).await;
+    rig.lease(60_000).await;
+    assert_eq!(replica.read_u8().await.unwrap(), b'x');
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_crowd_of_readers_takes_no_room_from_writers() {
+    let rig = Rig::with(2, RouteReads::Bounded).await;
+    let mut readers = Vec::new();
+    for _ in 0..2 {
+        let mut client = rig.connect_to_read().await;
+        assert_eq!(name(&mut client).await.unwrap(), b'1');
+        readers.push(client);
+    }
+    if let Ok(mut client) = TcpStream::connect(rig.settings.read_address.unwrap()).await {
+        assert!(name(&mut client).await.is_err());
+    }
+    assert_eq!(name(&mut rig.connect().await).await.unwrap(), b'1');
 }

@@ -16,6 +16,7 @@ use tier0_core::route::{RouteOrder, RouteView};
 use tier0_core::words::{Epoch, Region};
 use tier0_route::pointer::plain_text;
 use tier0_route::{Client as Served, Pointed, Route, RouteSettings, pointer_text};
+use tier0_router::Way;
 use tokio_postgres::{Client, NoTls, SimpleQueryMessage};
 
 /// How long anything may take on a busy machine.
@@ -97,7 +98,7 @@ pub struct Rig {
     pub settings: RouteSettings,
     pool: Option<Running>,
     router: Option<tokio::task::JoinHandle<()>>,
-    _servers: Vec<Running>,
+    servers: Vec<Running>,
     root: tempfile::TempDir,
 }
 
@@ -138,6 +139,7 @@ impl Rig {
             kind,
             datastore: "main".parse().unwrap(),
             address: free_address(),
+            read_address: (kind == RouteKind::Proxy).then(free_address),
             socket_directory: root.path().to_owned(),
             admin_user: "pgbouncer".to_owned(),
             reads: RouteReads::Bounded,
@@ -156,7 +158,7 @@ impl Rig {
         };
         let settings = RouteSettings { route, nodes, client };
         let adapter = Arc::new(Route::new(settings.clone()));
-        let mut rig = Rig { adapter, settings, pool: None, router: None, _servers: servers, root };
+        let mut rig = Rig { adapter, settings, pool: None, router: None, servers, root };
         for address in addresses {
             rig.connect_to(address).await;
         }
@@ -172,11 +174,12 @@ impl Rig {
             RouteKind::Pgbouncer => self.start_pool(),
             RouteKind::Haproxy => self.start_haproxy(),
             RouteKind::Proxy => {
-                let routes = vec![self.settings.route.clone()];
+                let RouteSettings { route, nodes, .. } = self.settings.clone();
+                let ways = [Way { route, nodes }];
                 self.router = Some(tokio::spawn(async move {
                     // The one before may not have let go of the port yet.
                     while let Err(error) =
-                        tier0_router::serve(&routes, 1_000, std::future::pending()).await
+                        tier0_router::serve(&ways, 1_000, std::future::pending()).await
                     {
                         println!("the router does not start: {error:#}");
                         tokio::time::sleep(Duration::from_millis(10)).await;
@@ -252,6 +255,11 @@ impl Rig {
         }
     }
 
+    /// The server of the first region ends.
+    pub fn kill_first_server(&mut self) {
+        drop(self.servers.remove(0));
+    }
+
     /// A second adapter for the same route, as after a restart of the agent.
     pub fn agent_restarted(&self) -> Arc<Route> {
         Arc::new(Route::new(self.settings.clone()))
@@ -309,6 +317,11 @@ impl Rig {
     /// A client of the route.
     pub async fn client(&self) -> Client {
         self.connect_to(self.settings.route.address).await
+    }
+
+    /// A client of the port for reads.
+    pub async fn reader(&self) -> Client {
+        self.connect_to(self.settings.route.read_address.unwrap()).await
     }
 
     /// Which region's server a statement of this client comes back from.

@@ -1,6 +1,7 @@
 //! What the router does besides: sessions that are open are cut when the writer has moved, and Redis
 //! is served as PostgreSQL is.
 
+use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::os::unix::net::UnixStream;
 use std::process::{Child, Command, Stdio};
@@ -13,6 +14,7 @@ use tier0_core::route::RouteOrder;
 use tier0_core::words::Epoch;
 use tier0_route::pointer::plain_text;
 use tier0_route::{Client as Served, Pointed, Route, RouteSettings};
+use tier0_router::Way;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 
@@ -34,6 +36,23 @@ scenario!(a_session_goes_on_in_the_hold_and_is_cut_by_the_switch, {
     assert!(error.is_closed() || error.as_db_error().is_none(), "{error}");
     rig.seen("nobody is left", |view| view.active == 0).await;
     rig.done(release(2, 2)).await;
+});
+
+scenario!(who_reads_gets_to_the_near_server_also_in_a_hold_and_to_the_other_where_it_is_gone, {
+    let mut rig = Rig::with(RouteKind::Proxy).await;
+    rig.done(switch(2, 2)).await;
+    rig.done(hold(100, 60_000)).await;
+    let reads = rig.reader().await;
+    assert_eq!(rig.answers(&reads).await, region(1));
+    rig.done(release(2, 2)).await;
+    assert_eq!(rig.answers(&rig.client().await).await, region(2));
+    // It is the writer again, and what reads there goes on.
+    rig.done(switch(3, 1)).await;
+    assert_eq!(rig.answers(&reads).await, region(1));
+    rig.done(release(3, 1)).await;
+    rig.kill_first_server();
+    assert!(reads.batch_execute("SELECT 1").await.is_err());
+    assert_eq!(rig.answers(&rig.reader().await).await, region(2));
 });
 
 scenario!(named_statements_and_notifications_pass, {
@@ -102,13 +121,14 @@ impl Session {
 scenario!(redis_is_held_moved_and_released_and_a_replica_is_not_taken_for_the_writer, {
     let root = tempfile::tempdir().unwrap();
     let addresses = [free_address(), free_address()];
-    let _servers = addresses.map(|address| redis(address, root.path()));
+    let [near, _far] = addresses.map(|address| redis(address, root.path()));
     let route = tier0_config::RouteSettings {
         name: "to-cache".parse().unwrap(),
         region: region(1),
         kind: RouteKind::Proxy,
         datastore: "cache".parse().unwrap(),
         address: free_address(),
+        read_address: Some(free_address()),
         socket_directory: root.path().to_owned(),
         admin_user: String::new(),
         reads: RouteReads::Bounded,
@@ -116,13 +136,13 @@ scenario!(redis_is_held_moved_and_released_and_a_replica_is_not_taken_for_the_wr
     };
     let pointed = Pointed { epoch: Epoch::FIRST, to: region(1) };
     std::fs::write(&route.pointer_file, plain_text(&pointed, addresses[0])).unwrap();
-    let port = route.address;
+    let (port, reads) = (route.address, route.read_address.unwrap());
     let listens = tier0_route::control::socket(&route);
-    let routes = [route.clone()];
+    let nodes: BTreeMap<_, _> = [(region(1), addresses[0]), (region(2), addresses[1])].into();
+    let ways = [Way { route: route.clone(), nodes: nodes.clone() }];
     let router = tokio::spawn(async move {
-        tier0_router::serve(&routes, 1_000, std::future::pending()).await.unwrap();
+        tier0_router::serve(&ways, 1_000, std::future::pending()).await.unwrap();
     });
-    let nodes = [(region(1), addresses[0]), (region(2), addresses[1])].into();
     let client = Served::Redis { password: Secret::new("secret") };
     let adapter = Arc::new(Route::new(RouteSettings { route, nodes, client }));
     let order = async |order: RouteOrder, limit: Duration| {
@@ -164,5 +184,9 @@ scenario!(redis_is_held_moved_and_released_and_a_replica_is_not_taken_for_the_wr
     assert!(answered.contains('$'), "{answered}");
     let mut session = Session::open(port).await.unwrap();
     session.says("GET where", "region2").await.unwrap();
+    // Who only reads gets to the near one, until that is gone.
+    Session::open(reads).await.unwrap().says("GET where", "region1").await.unwrap();
+    drop(near);
+    Session::open(reads).await.unwrap().says("GET where", "region2").await.unwrap();
     router.abort();
 });

@@ -71,56 +71,77 @@ impl Run {
     }
 }
 
-/// The address of the server that answers through a port of a router, if it takes writes.
-async fn behind(stack: &Stack, route: &tier0_config::RouteSettings) -> Result<SocketAddr, String> {
+/// The address of the server that answers through a port of a router, and whether it takes writes.
+async fn behind(
+    stack: &Stack,
+    route: &tier0_config::RouteSettings,
+    port: SocketAddr,
+) -> Result<(SocketAddr, bool), String> {
     let settings = stack.state().stack().unwrap();
     let datastore = settings.datastore(&route.datastore).unwrap();
     let limit = Duration::from_secs(5);
-    let port: u16 = if let Some(redis) = &datastore.redis {
+    let (port, writes): (u16, bool) = if let Some(redis) = &datastore.redis {
         let password = redis.password_file.read().unwrap();
-        let mut session = tier0_lab::ledger::connect_redis(route.address, Some(&password), limit)
+        let mut session = tier0_lab::ledger::connect_redis(port, Some(&password), limit)
             .await
             .map_err(|error| error.to_string())?;
         let role: Vec<::redis::Value> = ::redis::cmd("ROLE")
             .query_async(&mut session)
             .await
             .map_err(|error| error.to_string())?;
-        if role.first() != Some(&::redis::Value::BulkString(b"master".to_vec())) {
-            return Err(format!("{}: {role:?}", route.id()));
-        }
+        let writes = role.first() == Some(&::redis::Value::BulkString(b"master".to_vec()));
         let info: String = ::redis::cmd("INFO")
             .arg("server")
             .query_async(&mut session)
             .await
             .map_err(|error| error.to_string())?;
         let port = info.lines().find_map(|line| line.strip_prefix("tcp_port:"));
-        port.unwrap().trim().parse().unwrap()
+        (port.unwrap().trim().parse().unwrap(), writes)
     } else {
         let targets = Targets::of(&settings).unwrap();
         let target = targets.find_postgres(route.datastore.as_str()).unwrap();
-        let connected = Session::connect(target, route.address, limit).await;
+        let connected = Session::connect(target, port, limit).await;
         let (session, access) = connected.map_err(|error| format!("{error:#}"))?;
-        if access != Access::ReadWrite {
-            return Err(format!("{}: {access:?}", route.id()));
-        }
         let rows = session.client.query_typed("SELECT inet_server_port()", &[]).await;
         let port: i32 = rows.map_err(|error| error.to_string())?[0].get(0);
-        u16::try_from(port).unwrap()
+        (u16::try_from(port).unwrap(), access == Access::ReadWrite)
     };
     // Each server of a lab has a port of its own, or an address of its own with the same port.
     let own = |node: &&tier0_config::NodeSettings| node.address.port() == port;
-    Ok(datastore.nodes.iter().find(own).unwrap().address)
+    Ok((datastore.nodes.iter().find(own).unwrap().address, writes))
 }
 
-/// Every port of every router leads to a server that takes writes.
+/// Every write port of every router leads to a server that takes writes.
 async fn all_lead_to_the_writer(stack: &Stack) {
     let settings = stack.state().stack().unwrap();
     let routes: Vec<_> =
         settings.routes.iter().filter(|route| route.kind == RouteKind::Proxy).collect();
     assert_eq!(routes.len(), 4);
     for route in routes {
-        until(RECOVERY, async || behind(stack, route).await.map(|_| ())).await.unwrap();
+        until(RECOVERY, async || match behind(stack, route, route.address).await? {
+            (_, true) => Ok(()),
+            (address, false) => Err(format!("{} leads to the replica {address}", route.id())),
+        })
+        .await
+        .unwrap();
     }
+}
+
+/// Every read port leads to the server of its own region, which is the writer in one of them.
+async fn reads_are_near(stack: &Stack) {
+    let settings = stack.state().stack().unwrap();
+    let routes = settings.routes.iter().filter(|route| route.read_address.is_some());
+    let mut writers = 0;
+    for route in routes {
+        let datastore = settings.datastore(&route.datastore).unwrap();
+        let near = datastore.node(&route.region).unwrap().address;
+        let port = route.read_address.unwrap();
+        let (address, writes) = behind(stack, route, port).await.unwrap();
+        assert_eq!(address, near, "{}", route.id());
+        writers += usize::from(writes);
+    }
+    // Of each datastore.
+    assert_eq!(writers, 2);
 }
 
 /// The writer's region, cut off, with nobody there who would hold its server: what goes through its
@@ -130,28 +151,34 @@ async fn reads_end_with_the_lease_also_where_the_agent_is_frozen(stack: &Stack) 
     let route = settings.routes.iter().find(|one| one.id().to_string() == "to-main.region1");
     let targets = Targets::of(&settings).unwrap();
     let limit = Duration::from_secs(5);
-    let connected = Session::connect(&targets.postgres[0], route.unwrap().address, limit).await;
-    let session = connected.unwrap().0;
+    let route = route.unwrap();
+    let connect = async |port| {
+        let connected = Session::connect(&targets.postgres[0], port, limit).await;
+        connected.unwrap().0
+    };
+    let (writes, reads) =
+        (connect(route.address).await, connect(route.read_address.unwrap()).await);
     let direct = crate::stack::postgres(stack, "main.region1").await.unwrap();
     let agent = stack.process("agent.region1").unwrap();
     processes::signal(agent, Signal::STOP);
-    let asked = tokio::spawn(async move {
-        // Those before the end of the lease are answered.
-        loop {
-            let answer = session.client.simple_query("SELECT 1");
-            if let Ok(answer) = tokio::time::timeout(Duration::from_secs(2), answer).await {
-                answer.unwrap();
-                tokio::time::sleep(Duration::from_millis(20)).await;
-            } else {
-                return session;
-            }
+    // Those before the end of the lease are answered.
+    let until_no_answer = async |session: Session| loop {
+        let answer = session.client.simple_query("SELECT 1");
+        if let Ok(answer) = tokio::time::timeout(Duration::from_secs(2), answer).await {
+            answer.unwrap();
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        } else {
+            return session;
         }
-    });
-    let session = tokio::time::timeout(RECOVERY, asked).await.unwrap().unwrap();
+    };
+    let asked = async { tokio::join!(until_no_answer(writes), until_no_answer(reads)) };
+    let (writes, reads) = tokio::time::timeout(RECOVERY, asked).await.unwrap();
     // The server itself would answer.
     direct.simple_query("SELECT 1").await.unwrap();
     thaw(&[agent]);
-    session.client.simple_query("SELECT 1").await.unwrap();
+    for session in [writes, reads] {
+        session.client.simple_query("SELECT 1").await.unwrap();
+    }
     stack.api().protected(RECOVERY).await.unwrap();
 }
 
@@ -160,6 +187,7 @@ async fn clients_of_routers_lose_nothing_in_switches_ends_of_the_orchestrator_an
     let stack = Stack::up_with(&["--routers"]);
     let api = stack.api();
     api.protected(RECOVERY).await.unwrap();
+    reads_are_near(&stack).await;
     reads_end_with_the_lease_also_where_the_agent_is_frozen(&stack).await;
     let run = Run::start(&stack, "routers-planned").await;
     for target in ["region2", "region1"] {
