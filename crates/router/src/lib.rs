@@ -12,6 +12,7 @@ mod carry;
 mod connection;
 mod control;
 mod lease;
+mod pipe;
 mod server;
 mod socket;
 mod state;

@@ -17,7 +17,7 @@ use tokio::net::TcpListener;
 use crate::socket::cut;
 use crate::state::{Port, Shared};
 use crate::workers::Workers;
-use crate::{connection, control};
+use crate::{connection, control, pipe};
 
 /// How many clients a port has at most, where the limit of open files allows it.
 const SLOTS: usize = 20_000;
@@ -67,7 +67,9 @@ pub async fn run(
         bail!("{} has no route of kind proxy in {region}", config.display());
     }
     // A client has two files: its own connection and the one to the server.
-    let room = files().saturating_sub(OTHER_FILES) / 2 / ways.iter().map(Way::ports).sum::<usize>();
+    let other = OTHER_FILES + Workers::count().context("count the cores")? * pipe::FILES;
+    let ports = ways.iter().map(Way::ports).sum::<usize>();
+    let room = files().saturating_sub(other) / 2 / ports;
     serve(&ways, room.min(SLOTS), shutdown).await
 }
 

@@ -18,12 +18,20 @@ pub struct Workers {
 }
 
 impl Workers {
+    /// How many there are.
+    ///
+    /// # Errors
+    /// The machine does not say how many cores it has.
+    pub fn count() -> io::Result<usize> {
+        Ok(std::thread::available_parallelism()?.get())
+    }
+
     /// One for each core.
     ///
     /// # Errors
     /// A thread or its files cannot be had.
     pub fn start() -> io::Result<Workers> {
-        let count = std::thread::available_parallelism()?.get();
+        let count = Workers::count()?;
         let (mut handles, mut running) = (Vec::new(), Vec::new());
         for number in 0..count {
             let runtime = Builder::new_current_thread().enable_all().build()?;

@@ -1,5 +1,6 @@
 //! What takes a router of its own, as a process: five thousand clients that are held through a switch,
-//! and peers that vanish without a word. The process is this program, run again.
+//! peers that vanish without a word, and a measurement of large answers. The process is this program,
+//! run again.
 #![allow(clippy::unwrap_used, reason = "in a test a panic is the report")]
 
 use std::collections::BTreeMap;
@@ -254,4 +255,64 @@ async fn in_a_network_that_goes_down() {
     let took = began.elapsed();
     println!("given up after {took:?}");
     assert!(took > Duration::from_secs(5), "they were given up by something else: {took:?}");
+}
+
+/// Seconds of processor that a process has had.
+fn processor(process: &Child) -> f64 {
+    let text = std::fs::read_to_string(format!("/proc/{}/stat", process.id())).unwrap();
+    let after = text.rsplit_once(") ").unwrap().1;
+    let ticks = |place: usize| after.split(' ').nth(place).unwrap().parse::<f64>().unwrap();
+    (ticks(11) + ticks(12)) / 100.0
+}
+
+/// A measurement: answers of several sizes through the router.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+#[ignore = "a measurement, for a quiet machine"]
+async fn how_fast_answers_pass() {
+    let listener = tier0_listen::listen("127.0.0.1:0".parse().unwrap()).unwrap();
+    let address = listener.local_addr().unwrap();
+    tokio::spawn(async move {
+        loop {
+            let (mut stream, _) = listener.accept().await.unwrap();
+            tokio::spawn(async move {
+                let answer = vec![b'x'; 64 << 20];
+                while let Ok(size) = stream.read_u32().await {
+                    stream.write_all(&answer[..size as usize]).await.unwrap();
+                }
+            });
+        }
+    });
+    let own = Own::start();
+    own.point(1, "region1", address).await;
+    for (clients, size, total) in [
+        (1_usize, 64, 4 << 20),
+        (1, 16 << 10, 512 << 20),
+        (1, 64 << 10, 1 << 30),
+        (1, 1 << 20, 2 << 30),
+        (1, 64 << 20, 4_u64 << 30),
+        (8, 1 << 20, 4 << 30),
+    ] {
+        let (began, before) = (Instant::now(), processor(&own.process));
+        let each = total / size as u64 / clients as u64;
+        let all = (0..clients).map(|_| async {
+            let mut client = TcpStream::connect(own.settings.address).await.unwrap();
+            let mut answer = vec![0; 256 << 10];
+            for _ in 0..each {
+                client.write_u32(size as u32).await.unwrap();
+                let mut left = size;
+                while left > 0 {
+                    let most = left.min(answer.len());
+                    left -= client.read(&mut answer[..most]).await.unwrap();
+                }
+            }
+        });
+        futures_util::future::join_all(all).await;
+        let (took, cpu) = (began.elapsed().as_secs_f64(), processor(&own.process) - before);
+        let mib = total as f64 / f64::from(1 << 20);
+        println!(
+            "{clients} x {size}: {:.0} MiB/s, {:.0} ms of processor for 1 GiB",
+            mib / took,
+            cpu * 1e3 * 1024.0 / mib
+        );
+    }
 }

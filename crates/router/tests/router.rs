@@ -426,3 +426,38 @@ async fn a_crowd_of_readers_takes_no_room_from_writers() {
     }
     assert_eq!(name(&mut rig.connect().await).await.unwrap(), b'1');
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_is_large_comes_whole_and_stops_where_the_lease_is_over() {
+    let rig = Rig::with(20_000, RouteReads::Strict).await;
+    rig.lease(1_000).await;
+    // No two places of it look alike.
+    let sent: Vec<u8> = (0_u32..16 << 20).flat_map(|number| number.to_le_bytes()).collect();
+    let (mut from, mut to) = rig.connect().await.into_split();
+    let says = sent.clone();
+    let said = tokio::spawn(async move {
+        to.write_all(&says).await.unwrap();
+        to.shutdown().await.unwrap();
+    });
+    let mut came = vec![0; 1 << 20];
+    let read = tokio::time::timeout(LIMIT, from.read_exact(&mut came)).await;
+    read.expect("it passes while there is a lease").unwrap();
+    tokio::time::sleep(Duration::from_millis(1_200)).await;
+    // What the kernel had already comes still; then nothing.
+    let mut more = vec![0; 1 << 20];
+    while let Ok(read) =
+        tokio::time::timeout(Duration::from_millis(300), from.read(&mut more)).await
+    {
+        let read = read.unwrap();
+        assert!(read > 0, "it ended");
+        came.extend_from_slice(&more[..read]);
+    }
+    assert!(came.len() < sent.len(), "all of it passed");
+    rig.lease(60_000).await;
+    let rest = tokio::time::timeout(LIMIT, from.read_to_end(&mut came)).await;
+    rest.expect("it goes on").unwrap();
+    said.await.unwrap();
+    assert_eq!(came[0], b'1');
+    assert!(came[1..] == sent, "something came otherwise than it was sent");
+    rig.seen(|state| state.open == 0).await;
+}
