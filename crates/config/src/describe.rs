@@ -102,6 +102,8 @@ pub enum Kind {
         /// The greatest.
         most: u64,
     },
+    /// Regions with an IP address and a port each.
+    AddressByRegion,
     /// Names with one text each.
     TextByName,
     /// Names with several texts each.
@@ -198,6 +200,9 @@ impl Kind {
             Kind::Flag => "`true` or `false`".to_owned(),
             Kind::Choice(words) => format!("one of `{}`", words.join("`, `")),
             Kind::Whole { unit, least, most } => format!("whole {unit}, {least} to {most}"),
+            Kind::AddressByRegion => {
+                "a table of regions with an IP address and a port each".to_owned()
+            }
             Kind::TextByName => "a table of names with a text each".to_owned(),
             Kind::TextsByName => "a table of names with a list of texts each".to_owned(),
         }

@@ -30,7 +30,7 @@ pub use reload::{Applied, Reader, Refused, Reload, decide};
 pub use secret::{InvalidSecretSource, Secret, SecretError, SecretSource};
 pub use settings::{
     AdoptedSettings, AgentSettings, DatastoreSettings, NodeSettings, OrchestratorSettings,
-    PostgresSettings, Probes, RedisMode, RedisSettings, RouteKind, RouteReads, RouteSettings,
-    SentinelSettings, Stack, StackSettings, TelemetrySettings,
+    PostgresSettings, Probes, ProxyProtocol, RedisMode, RedisSettings, RouteKind, RouteReads,
+    RouteSettings, SentinelSettings, Stack, StackSettings, TelemetrySettings,
 };
 pub use units::{Autostart, enabled_units, units_that_name};

@@ -7,7 +7,9 @@ use std::path::Path;
 use tier0_core::record::DatastoreKind;
 use tier0_core::words::Region;
 
-use crate::settings::{DatastoreSettings, RouteKind, RouteReads, Stack};
+use crate::settings::{
+    DatastoreSettings, ProxyProtocol, RouteKind, RouteReads, RouteSettings, Stack,
+};
 
 /// A relation that does not hold.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -260,6 +262,7 @@ fn routes(stack: &Stack, found: &mut Vec<Broken>) {
                 format!("route {id}: only a route of kind proxy has a read port"),
             ));
         }
+        fronts(stack, route, &at, found);
         let same = |datastore: &DatastoreSettings| datastore.name == route.name;
         if let Some(other) = stack.datastores.iter().position(same) {
             found.push(Broken::between(
@@ -304,6 +307,87 @@ fn routes(stack: &Stack, found: &mut Vec<Broken>) {
                 .with(["datastore".to_owned()]),
             );
         }
+    }
+}
+
+/// Only what understands the header of the PROXY protocol is sent one.
+fn fronts(
+    stack: &Stack,
+    route: &RouteSettings,
+    at: &impl Fn(&str) -> String,
+    found: &mut Vec<Broken>,
+) {
+    let id = route.id();
+    let kind = |key: &str, what: &str| {
+        let sentence = format!("route {id}: only a route of kind proxy has {what}");
+        Broken::between([at(key), at("kind")], sentence)
+    };
+    if !route.fronts.is_empty() && route.kind != RouteKind::Proxy {
+        found.push(kind("fronts", "fronts"));
+    }
+    for (region, address) in &route.fronts {
+        if !stack.stack.regions.contains(region) {
+            found.push(Broken::between(
+                [at("fronts"), "stack.regions".to_owned()],
+                format!("route {id} has a front in {region}, which is not in stack.regions"),
+            ));
+        }
+        let twice = route.fronts.iter().find(|(other, at)| *other < region && *at == address);
+        if let Some((other, _)) = twice {
+            found.push(Broken::between(
+                [at("fronts")],
+                format!("route {id}: {other} and {region} have one front, {address}"),
+            ));
+        }
+        let leads =
+            |one: &RouteSettings| one.address == *address || one.read_address == Some(*address);
+        if let Some(other) = stack.routes.iter().position(leads) {
+            let path = ["address", "read_address"].map(|key| format!("route[{other}].{key}"));
+            found.push(
+                Broken::between(
+                    [at("fronts")],
+                    format!(
+                        "route {id}: its front in {region} is a port of route {}, {address}",
+                        stack.routes[other].id()
+                    ),
+                )
+                .with(path),
+            );
+        }
+        for (of, datastore) in stack.datastores.iter().enumerate() {
+            let own = datastore.nodes.iter().position(|node| node.address == *address);
+            if let Some(node) = own {
+                found.push(Broken::between(
+                    [at("fronts"), format!("datastore[{of}].node[{node}].address")],
+                    format!(
+                        "route {id}: its front in {region} has the address of node {}.{} itself, \
+                         {address}",
+                        datastore.name, datastore.nodes[node].region
+                    ),
+                ));
+            }
+        }
+    }
+    if route.proxy_protocol == ProxyProtocol::Off {
+        return;
+    }
+    if route.kind != RouteKind::Proxy {
+        found.push(kind("proxy_protocol", "a setting for the PROXY protocol"));
+    } else if let Some(region) =
+        stack.stack.regions.iter().find(|region| !route.fronts.contains_key(*region))
+    {
+        found.push(
+            Broken::between(
+                [at("proxy_protocol")],
+                format!(
+                    "route {id} would send the header of the PROXY protocol to node {}.{region} \
+                     itself, and neither PostgreSQL nor Redis understands it: fronts must say what \
+                     stands before it",
+                    route.datastore
+                ),
+            )
+            .with([at("fronts"), "stack.regions".to_owned()]),
+        );
     }
 }
 

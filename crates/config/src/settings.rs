@@ -536,6 +536,27 @@ settings! {
             ])
             .read_by(AGENTS)
         ),
+        /// What is sent before the first byte of a client: nothing, or who it is, by the PROXY protocol.
+        /// PostgreSQL and Redis do not understand it. HAProxy does with `accept-proxy`, and PgBouncer
+        /// since 1.24.
+        #[serde(default)]
+        pub proxy_protocol: ProxyProtocol => About::Setting(
+            setting(Kind::Choice(&["off", "v2"]), &[r#""off""#, r#""v2""#])
+                .or(Fallback::Value(r#""off""#))
+                .read_by(AGENTS)
+                .agrees(&["`v2` only where `kind` is `proxy` and every region has a front"])
+        ),
+        /// What the router leads clients to instead of the node in a region: a HAProxy or a PgBouncer of
+        /// your own that stands before that node alone.
+        #[serde(default)]
+        pub fronts: BTreeMap<Region, SocketAddr> => About::Setting(
+            setting(Kind::AddressByRegion, &[
+                "", r#"{ region1 = "10.0.1.10:7432", region2 = "10.0.2.10:7432" }"#,
+            ])
+            .or(Fallback::Value("{}"))
+            .read_by(AGENTS)
+            .agrees(&["only where `kind` is `proxy`", "regions of the stack", "no node's own address"])
+        ),
     }
 }
 
@@ -560,6 +581,17 @@ pub enum RouteReads {
     Bounded,
     /// Nothing.
     Strict,
+}
+
+/// Whether a server is told who the client is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum ProxyProtocol {
+    /// It is not: it sees the router.
+    #[default]
+    Off,
+    /// By the header of version 2.
+    V2,
 }
 
 settings! {

@@ -41,6 +41,14 @@ pub(crate) fn check(kind: Kind, value: &Spanned<DeValue<'_>>) -> Result<toml::Va
             list(several, |one| check(Kind::Address, one))
         }
         (Kind::Networks, DeValue::Array(several)) => list(several, |one| check(Kind::Network, one)),
+        (Kind::AddressByRegion, DeValue::Table(table)) => {
+            for key in table.keys() {
+                if let Some(sentence) = of_text(Kind::Name("region"), key.get_ref()) {
+                    return Err(Wrong { span: key.span(), sentence });
+                }
+            }
+            by_name(table, |one| check(Kind::Address, one))
+        }
         (Kind::TextByName, DeValue::Table(table)) => by_name(table, |one| text(one, "text")),
         (Kind::TextsByName, DeValue::Table(table)) => by_name(table, |one| match one.get_ref() {
             DeValue::Array(several) => list(several, |one| text(one, "text")),
@@ -120,6 +128,7 @@ fn of_text(kind: Kind, text: &str) -> Option<String> {
         | Kind::Networks
         | Kind::Flag
         | Kind::Whole { .. }
+        | Kind::AddressByRegion
         | Kind::TextByName
         | Kind::TextsByName => None,
     }

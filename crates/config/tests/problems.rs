@@ -121,6 +121,42 @@ fn a_read_port_is_a_routers_and_has_an_address_of_its_own() {
 }
 
 #[test]
+fn the_header_of_the_proxy_protocol_goes_to_nobody_who_does_not_understand_it() {
+    let fronts = "fronts = { region1 = \"10.0.1.10:7432\", region2 = \"10.0.2.10:7432\" }";
+    let text = example_with(&[(fronts, "fronts = { region1 = \"10.0.1.10:7432\" }")]);
+    assert_eq!(
+        said(&text),
+        ["route pool.region2 would send the header of the PROXY protocol to node main.region2 \
+          itself, and neither PostgreSQL nor Redis understands it: fronts must say what stands \
+          before it @ proxy_protocol = \"v2\""]
+    );
+    let own = "fronts = { region1 = \"10.0.1.10:5432\", region2 = \"10.0.2.10:7432\" }";
+    let text =
+        example_with(&[(fronts, own), ("# proxy_protocol = \"off\"", "proxy_protocol = \"v2\"")]);
+    assert_eq!(
+        said(&text),
+        [
+            "route pool.region1: only a route of kind proxy has a setting for the PROXY protocol \
+             @ proxy_protocol = \"v2\"",
+            &format!(
+                "route pool.region2: its front in region1 has the address of node main.region1 \
+                 itself, 10.0.1.10:5432 @ {own}"
+            ),
+        ]
+    );
+    let loops = "fronts = { region1 = \"10.0.2.10:6433\", region2 = \"10.0.2.10:6433\" }";
+    let found = said(&example_with(&[(fronts, loops)])).join("\n");
+    assert!(found.contains("region1 and region2 have one front, 10.0.2.10:6433"), "{found}");
+    assert!(found.contains("is a port of route pool.region2, 10.0.2.10:6433"), "{found}");
+    let text = example_with(&[(fronts, "fronts = { Region1 = \"10.0.1.10:7432\" }")]);
+    let found = said(&text).join("\n");
+    assert!(found.contains("route.fronts: 'Region1' cannot name a region"), "{found}");
+    let text = example_with(&[(fronts, "fronts = { region1 = \"here\" }")]);
+    let found = said(&text).join("\n");
+    assert!(found.contains("route.fronts: an IP address and a port are wanted"), "{found}");
+}
+
+#[test]
 fn tables_that_are_missing_doubled_or_of_another_kind_are_named() {
     let empty = said("[limits]\n");
     assert!(empty.iter().any(|one| one.starts_with("the table [stack] is missing")), "{empty:?}");

@@ -3,10 +3,11 @@
 //!
 //! Left out: where they point after the start, which is their agents' business.
 
+use std::collections::BTreeMap;
 use std::path::PathBuf;
 
 use anyhow::{Context, Result};
-use tier0_config::{DatastoreSettings, RouteKind, RouteReads, RouteSettings, Stack};
+use tier0_config::{DatastoreSettings, ProxyProtocol, RouteKind, RouteReads, RouteSettings, Stack};
 use tier0_core::words::Epoch;
 use tier0_route::{Pointed, pointer_text};
 
@@ -42,6 +43,8 @@ pub fn routes(
                 admin_user: "pgbouncer".to_owned(),
                 reads: RouteReads::Bounded,
                 pointer_file: own.join("databases.ini"),
+                proxy_protocol: ProxyProtocol::Off,
+                fronts: BTreeMap::new(),
             });
         }
     }

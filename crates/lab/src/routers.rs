@@ -1,10 +1,11 @@
 //! The routes of a lab's routers: in each region one router with a port for each datastore and
 //! one for those who only read there, where they were asked for. Where they point is their agents' business, from the first second on.
 
+use std::collections::BTreeMap;
 use std::path::Path;
 
 use anyhow::Result;
-use tier0_config::{DatastoreSettings, RouteKind, RouteReads, RouteSettings};
+use tier0_config::{DatastoreSettings, ProxyProtocol, RouteKind, RouteReads, RouteSettings};
 use tier0_core::record::DatastoreKind;
 
 use crate::placement::{Place, Placement};
@@ -40,6 +41,8 @@ pub fn routes(
                 admin_user: "pgbouncer".to_owned(),
                 reads: RouteReads::Strict,
                 pointer_file: own.join(format!("{name}.pointer")),
+                proxy_protocol: ProxyProtocol::Off,
+                fronts: BTreeMap::new(),
             });
         }
     }

@@ -129,7 +129,11 @@ fn read(from: &TcpStream, said: &mut Vec<u8>) -> std::io::Result<Option<usize>> 
     }
 }
 
-async fn say(to: &TcpStream, mut what: &[u8]) -> std::io::Result<()> {
+/// Say all of this.
+///
+/// # Errors
+/// The other side is gone.
+pub async fn say(to: &TcpStream, mut what: &[u8]) -> std::io::Result<()> {
     while !what.is_empty() {
         match to.try_write(what) {
             Ok(written) => what = &what[written..],

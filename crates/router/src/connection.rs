@@ -9,11 +9,13 @@ use std::time::Duration;
 
 use futures_util::FutureExt;
 use futures_util::future::{BoxFuture, MaybeDone, maybe_done};
+use tier0_config::ProxyProtocol;
 use tokio::net::TcpStream;
 use tokio::sync::{AcquireError, OwnedSemaphorePermit};
 use tokio::time::{Instant, timeout, timeout_at};
 
-use crate::carry::both_ways;
+use crate::carry::{both_ways, say};
+use crate::header;
 use crate::lease::Passage;
 use crate::socket::{cut, has_ended, tune};
 use crate::state::{Clients, Port, Shared};
@@ -111,8 +113,8 @@ async fn reach<'a>(
     let trying = async {
         let _turn = place.turn().await?;
         Some(match port {
-            Port::Write => reach_writer(shared).await,
-            Port::Read => reach_near(shared).await,
+            Port::Write => reach_writer(shared, client).await,
+            Port::Read => reach_near(shared, client).await,
         })
     };
     tokio::select! {
@@ -123,13 +125,13 @@ async fn reach<'a>(
 }
 
 /// To where the route points.
-async fn reach_writer(shared: &Shared) -> Reached<'_> {
+async fn reach_writer<'a>(shared: &'a Shared, client: &TcpStream) -> Reached<'a> {
     let mut watch = shared.watch();
     loop {
         let open = watch.borrow_and_update().open();
         if let Some((region, address, left)) = open
             && let passage = shared.lease.to_writer(region)
-            && let Some(reached) = connect(shared, passage, address, left).await
+            && let Some(reached) = connect(shared, client, passage, (address, left)).await
         {
             if watch.borrow().open().is_some() {
                 return reached;
@@ -144,13 +146,13 @@ async fn reach_writer(shared: &Shared) -> Reached<'_> {
 }
 
 /// To the nearest server that takes a connection, whether the route holds or not.
-async fn reach_near(shared: &Shared) -> Reached<'_> {
+async fn reach_near<'a>(shared: &'a Shared, client: &TcpStream) -> Reached<'a> {
     loop {
         for (region, address) in &shared.near_first {
             // In this order: a switch in between is seen once there is a connection.
             let left = shared.watch().borrow().left(region);
             let passage = shared.lease.to_reader(region.clone());
-            if let Some(reached) = connect(shared, passage, *address, left).await {
+            if let Some(reached) = connect(shared, client, passage, (*address, left)).await {
                 return reached;
             }
         }
@@ -161,15 +163,23 @@ async fn reach_near(shared: &Shared) -> Reached<'_> {
 /// Nothing where bytes may not pass there, it takes no connection, or the writer has left it meanwhile.
 async fn connect<'a>(
     shared: &'a Shared,
+    client: &TcpStream,
     passage: Passage<'a>,
-    address: SocketAddr,
-    left: u64,
+    (node, left): (SocketAddr, u64),
 ) -> Option<Reached<'a>> {
     if !passage.lets_pass() {
         return None;
     }
+    let address = shared.fronts.get(passage.server()).copied().unwrap_or(node);
     let server = timeout(CONNECT, TcpStream::connect(address)).await.ok()?.ok()?;
     tune(&server).ok()?;
+    match shared.proxy_protocol {
+        ProxyProtocol::Off => {}
+        ProxyProtocol::V2 => {
+            let who = header::v2(client.peer_addr().ok()?, client.local_addr().ok()?);
+            timeout(CONNECT, say(&server, &who)).await.ok()?.ok()?;
+        }
+    }
     if shared.watch().borrow().left(passage.server()) != left {
         cut(&server);
         return None;

@@ -11,6 +11,7 @@
 mod carry;
 mod connection;
 mod control;
+mod header;
 mod lease;
 mod pipe;
 mod server;

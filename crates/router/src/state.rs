@@ -7,6 +7,7 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
+use tier0_config::ProxyProtocol;
 use tier0_core::words::{Epoch, Region};
 use tier0_route::control::{Answer, RouterState};
 use tier0_route::{Pointed, pointer};
@@ -110,6 +111,10 @@ pub struct Shared {
     writing: Mutex<()>,
     /// Where the nodes are, that of the own region first.
     pub near_first: Vec<(Region, SocketAddr)>,
+    /// What is led to instead of a region's node.
+    pub fronts: BTreeMap<Region, SocketAddr>,
+    /// Whether servers are told who the client is.
+    pub proxy_protocol: ProxyProtocol,
     write: Clients,
     read: Clients,
 }
@@ -137,6 +142,8 @@ impl Shared {
             file,
             writing: Mutex::new(()),
             near_first,
+            fronts: way.route.fronts.clone(),
+            proxy_protocol: way.route.proxy_protocol,
             write: Clients::at_most(slots),
             read: Clients::at_most(slots),
         })

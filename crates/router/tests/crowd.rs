@@ -11,7 +11,7 @@ use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
-use tier0_config::{RouteKind, RouteReads, RouteSettings};
+use tier0_config::{ProxyProtocol, RouteKind, RouteReads, RouteSettings};
 use tier0_core::words::Epoch;
 use tier0_route::control::{Answer, Ask, RouterState, ask, socket};
 use tier0_router::Way;
@@ -35,6 +35,8 @@ fn settings(address: SocketAddr, directory: &Path) -> RouteSettings {
         admin_user: String::new(),
         reads: RouteReads::Bounded,
         pointer_file: directory.join("pointer"),
+        proxy_protocol: ProxyProtocol::Off,
+        fronts: BTreeMap::new(),
     }
 }
 

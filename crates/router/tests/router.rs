@@ -2,10 +2,12 @@
 //! all the router knows of them. Each server says its name first.
 #![allow(clippy::unwrap_used, reason = "in a test a panic is the report")]
 
-use std::net::SocketAddr;
+use std::collections::BTreeMap;
+use std::net::{IpAddr, SocketAddr};
+use std::path::Path;
 use std::time::{Duration, Instant};
 
-use tier0_config::{RouteKind, RouteReads, RouteSettings};
+use tier0_config::{ProxyProtocol, RouteKind, RouteReads, RouteSettings};
 use tier0_core::words::{Epoch, Region};
 use tier0_route::control::{Answer, Ask, RouterState, ask, socket};
 use tier0_router::Way;
@@ -17,6 +19,24 @@ const LIMIT: Duration = Duration::from_secs(20);
 
 fn region(number: u8) -> Region {
     format!("region{number}").parse().unwrap()
+}
+
+/// A router with both ports, and its files in this directory.
+fn settings(directory: &Path) -> RouteSettings {
+    RouteSettings {
+        name: "port".parse().unwrap(),
+        region: region(1),
+        kind: RouteKind::Proxy,
+        datastore: "main".parse().unwrap(),
+        address: free_address(),
+        read_address: Some(free_address()),
+        socket_directory: directory.to_owned(),
+        admin_user: String::new(),
+        reads: RouteReads::Bounded,
+        pointer_file: directory.join("pointer"),
+        proxy_protocol: ProxyProtocol::Off,
+        fronts: BTreeMap::new(),
+    }
 }
 
 /// A server that says its name, then sends back what it gets.
@@ -59,18 +79,7 @@ impl Rig {
     /// The router runs, between these, and points nowhere.
     async fn untold(slots: usize, reads: RouteReads, servers: [SocketAddr; 2]) -> Rig {
         let directory = tempfile::tempdir().unwrap();
-        let settings = RouteSettings {
-            name: "port".parse().unwrap(),
-            region: region(1),
-            kind: RouteKind::Proxy,
-            datastore: "main".parse().unwrap(),
-            address: free_address(),
-            read_address: Some(free_address()),
-            socket_directory: directory.path().to_owned(),
-            admin_user: String::new(),
-            reads,
-            pointer_file: directory.path().join("pointer"),
-        };
+        let settings = RouteSettings { reads, ..settings(directory.path()) };
         let running = start(&settings, servers, slots).await;
         Rig { settings, servers, running, _directory: directory }
     }
@@ -460,4 +469,57 @@ async fn what_is_large_comes_whole_and_stops_where_the_lease_is_over() {
     assert_eq!(came[0], b'1');
     assert!(came[1..] == sent, "something came otherwise than it was sent");
     rig.seen(|state| state.open == 0).await;
+}
+
+/// What a front is told of its client: from where it came, and whereto.
+async fn told_of(front: &mut TcpStream) -> (SocketAddr, SocketAddr) {
+    let mut fixed = [0; 16];
+    front.read_exact(&mut fixed).await.unwrap();
+    assert_eq!(&fixed[..13], b"\r\n\r\n\0\r\nQUIT\n\x21");
+    let mut addresses = vec![0; usize::from(u16::from_be_bytes([fixed[14], fixed[15]]))];
+    front.read_exact(&mut addresses).await.unwrap();
+    let (ips, ports) = addresses.split_at(addresses.len() - 4);
+    let ip = |octets: &[u8]| match fixed[13] {
+        0x11 => IpAddr::from(<[u8; 4]>::try_from(octets).unwrap()),
+        0x21 => IpAddr::from(<[u8; 16]>::try_from(octets).unwrap()),
+        other => panic!("no family is {other:#x}"),
+    };
+    let port = |at: usize| u16::from_be_bytes([ports[at], ports[at + 1]]);
+    let (from, to) = ips.split_at(ips.len() / 2);
+    (SocketAddr::new(ip(from), port(0)), SocketAddr::new(ip(to), port(2)))
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_front_is_told_who_the_client_is_before_its_first_byte_on_both_ports_and_families() {
+    for loopback in ["127.0.0.1", "::1"] {
+        let ip: IpAddr = loopback.parse().unwrap();
+        let front = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let Ok(free) = std::net::TcpListener::bind((ip, 0)) else {
+            println!("SKIPPED a client by {loopback}: this machine has no such address");
+            continue;
+        };
+        let directory = tempfile::tempdir().unwrap();
+        let mut settings = settings(directory.path());
+        let read = std::net::TcpListener::bind((ip, 0)).unwrap();
+        settings.address = free.local_addr().unwrap();
+        settings.read_address = Some(read.local_addr().unwrap());
+        drop((free, read));
+        settings.proxy_protocol = ProxyProtocol::V2;
+        settings.fronts = [(region(1), front.local_addr().unwrap())].into();
+        // Nobody is at the nodes themselves.
+        let servers = [free_address(), free_address()];
+        let running = start(&settings, servers, 100).await;
+        let point = Ask::Point { epoch: Epoch::read(1), to: region(1), address: servers[0] };
+        ask(&socket(&settings), &point, LIMIT).await.unwrap();
+        for port in [settings.address, settings.read_address.unwrap()] {
+            let mut client = TcpStream::connect(port).await.unwrap();
+            client.write_all(b"x").await.unwrap();
+            let mut accepted = front.accept().await.unwrap().0;
+            assert_eq!(told_of(&mut accepted).await, (client.local_addr().unwrap(), port));
+            assert_eq!(accepted.read_u8().await.unwrap(), b'x');
+            accepted.write_all(b"y").await.unwrap();
+            assert_eq!(client.read_u8().await.unwrap(), b'y');
+        }
+        running.abort();
+    }
 }

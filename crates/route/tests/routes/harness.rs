@@ -1,5 +1,6 @@
 //! Two PostgreSQL servers, a route of any kind and its adapter, in a directory of their own.
 
+use std::collections::BTreeMap;
 use std::future::Future;
 use std::net::{SocketAddr, TcpListener};
 use std::os::unix::fs::PermissionsExt;
@@ -9,7 +10,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use rustix::process::{Pid, Signal, kill_process};
-use tier0_config::{RouteKind, RouteReads, Secret};
+use tier0_config::{ProxyProtocol, RouteKind, RouteReads, Secret};
 use tier0_core::observe::ProcessState;
 use tier0_core::order::{Fact, Order, Outcome};
 use tier0_core::route::{RouteOrder, RouteView};
@@ -144,6 +145,8 @@ impl Rig {
             admin_user: "pgbouncer".to_owned(),
             reads: RouteReads::Bounded,
             pointer_file: root.path().join("databases.ini"),
+            proxy_protocol: ProxyProtocol::Off,
+            fronts: BTreeMap::new(),
         };
         let pointed = Pointed { epoch: Epoch::FIRST, to: region(1) };
         let text = match kind {

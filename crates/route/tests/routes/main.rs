@@ -10,6 +10,7 @@
 #![allow(clippy::unwrap_used, reason = "in a test a panic is the report")]
 
 mod conformance;
+mod front;
 mod haproxy;
 mod harness;
 mod holds;

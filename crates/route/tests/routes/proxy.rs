@@ -8,7 +8,7 @@ use std::process::{Child, Command, Stdio};
 use std::sync::Arc;
 use std::time::Duration;
 
-use tier0_config::{RouteKind, RouteReads, Secret};
+use tier0_config::{ProxyProtocol, RouteKind, RouteReads, Secret};
 use tier0_core::order::{Fact, Order, Outcome};
 use tier0_core::route::RouteOrder;
 use tier0_core::words::Epoch;
@@ -73,7 +73,7 @@ scenario!(named_statements_and_notifications_pass, {
     assert_eq!(long.len(), 20_000_000);
 });
 
-struct Redis(Child);
+pub struct Redis(Child);
 
 impl Drop for Redis {
     fn drop(&mut self) {
@@ -82,7 +82,7 @@ impl Drop for Redis {
     }
 }
 
-fn redis(address: SocketAddr, directory: &std::path::Path) -> Redis {
+pub fn redis(address: SocketAddr, directory: &std::path::Path) -> Redis {
     let mut command = Command::new("redis-server");
     command
         .args(["--bind", "127.0.0.1", "--port", &address.port().to_string()])
@@ -93,17 +93,22 @@ fn redis(address: SocketAddr, directory: &std::path::Path) -> Redis {
 }
 
 /// A session with a Redis.
-struct Session(TcpStream);
+pub struct Session(TcpStream);
 
 impl Session {
-    async fn open(address: SocketAddr) -> std::io::Result<Session> {
-        let mut session = Session(TcpStream::connect(address).await?);
+    pub async fn open(address: SocketAddr) -> std::io::Result<Session> {
+        Session::greet(TcpStream::connect(address).await?).await
+    }
+
+    /// By a connection that there is.
+    pub async fn greet(stream: TcpStream) -> std::io::Result<Session> {
+        let mut session = Session(stream);
         session.says("AUTH secret", "+OK").await?;
         Ok(session)
     }
 
     /// Ask, and read until this has come.
-    async fn says(&mut self, ask: &str, wanted: &str) -> std::io::Result<String> {
+    pub async fn says(&mut self, ask: &str, wanted: &str) -> std::io::Result<String> {
         self.0.write_all(format!("{ask}\r\n").as_bytes()).await?;
         let mut said = Vec::new();
         while !String::from_utf8_lossy(&said).contains(wanted) {
@@ -133,6 +138,8 @@ scenario!(redis_is_held_moved_and_released_and_a_replica_is_not_taken_for_the_wr
         admin_user: String::new(),
         reads: RouteReads::Bounded,
         pointer_file: root.path().join("pointer"),
+        proxy_protocol: ProxyProtocol::Off,
+        fronts: BTreeMap::new(),
     };
     let pointed = Pointed { epoch: Epoch::FIRST, to: region(1) };
     std::fs::write(&route.pointer_file, plain_text(&pointed, addresses[0])).unwrap();
