@@ -29,7 +29,7 @@ pub struct BenchArgs {
     #[arg(long, default_value_t = 20)]
     pub outages: usize,
     /// Who moves the writer after such a fault.
-    #[arg(long, value_enum, default_value_t = Commander::Bench)]
+    #[arg(long, value_enum, default_value_t = Commander::Nobody)]
     pub who: Commander,
     /// Three pairs, two kills and two of each fault, or short runs of the reference backend or of
     /// routes, to see that all works.
