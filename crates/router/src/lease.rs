@@ -72,7 +72,7 @@ impl Lease {
     /// To a server of this region, by a client that only reads.
     pub fn to_reader(&self, server: Region) -> Passage<'_> {
         let turn = self.turns.load(Ordering::Acquire);
-        Passage { lease: self, server, free_in: (turn % 2 == 0).then_some(turn) }
+        Passage { lease: self, server, free_in: turn.is_multiple_of(2).then_some(turn) }
     }
 
     /// It was given, from this moment for so long. A word that comes late ends nothing.
