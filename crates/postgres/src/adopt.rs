@@ -13,7 +13,7 @@ use std::path::PathBuf;
 use tier0_core::words::NodeId;
 
 use crate::base_directory::BaseDirectory;
-use crate::conf::{self, Archives, INCLUDE, RoleConf};
+use crate::conf::{self, INCLUDE, RoleConf};
 use crate::configure::{
     CLIENTS_FILE, IDENT_FILE, MAIN_FILE, ROLE_FILE, make_private, write_and_read_back,
 };
@@ -123,11 +123,7 @@ impl Server {
             return Ok(RoleConf::Primary { rule: rule.to_owned() });
         };
         match self.node.peers().find(|(id, _)| *id == upstream) {
-            Some((_, node)) => Ok(RoleConf::Standby {
-                upstream: node,
-                application_name: self.node.settings.node.join_name(),
-                archives: Archives::Searched,
-            }),
+            Some((_, node)) => Ok(RoleConf::Standby { upstream: node, member: None }),
             None => Err(Trouble::failed(format!("{upstream} is no other node of its datastore"))),
         }
     }

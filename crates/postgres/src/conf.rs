@@ -173,21 +173,13 @@ pub(crate) enum RoleConf<'a> {
     Standby {
         /// Whom it follows.
         upstream: &'a NodeSettings,
-        /// What it calls itself.
-        application_name: String,
-        /// Whether it looks for WAL in archives too.
-        archives: Archives,
+        /// Under which name of the takeover set; under the join name where it is in none.
+        ///
+        /// A member looks for WAL in no archive: it has all that was acknowledged, and its promotion would
+        /// run the command five times before it takes writes (`xlogrecovery.c`, `timeline.c`), or hang in
+        /// it. Who is none may have been away for longer than its slot keeps WAL.
+        member: Option<&'a SyncName>,
     },
-}
-
-/// Where a standby looks for WAL besides the stream.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Archives {
-    /// In every node's archive: it may have been away for longer than its slot keeps WAL.
-    Searched,
-    /// Nowhere. A member has all that was acknowledged, and its promotion would run the command five
-    /// times before it takes writes (`xlogrecovery.c`, `timeline.c`), or hang in it.
-    LeftAlone,
 }
 
 impl RoleConf<'_> {
@@ -202,12 +194,14 @@ impl RoleConf<'_> {
         }
         match self {
             RoleConf::Primary { rule } => text.push_str(&line(names, rule)),
-            RoleConf::Standby { upstream, application_name, archives } => {
+            RoleConf::Standby { upstream, member } => {
                 text.push_str(&line(names, &rule_alone(node, &upstream.region)));
-                if *archives == Archives::LeftAlone {
+                if member.is_some() {
                     text.push_str(&line("restore_command", ""));
                 }
-                let streaming = conninfo::streaming(node, upstream, application_name);
+                let join_name = || node.settings.node.join_name();
+                let application_name = member.map_or_else(join_name, SyncName::to_string);
+                let streaming = conninfo::streaming(node, upstream, &application_name);
                 text.push_str(&line(conninfo, &streaming));
                 text.push_str(&line(slot, &node.settings.node.slot_name()));
             }
@@ -375,13 +369,11 @@ mod tests {
     fn role_conf_names_quotes_and_holds_no_password() {
         let node = node(&[]);
         let upstream = node.peers().next().unwrap().1;
-        let standby = |archives| {
-            let application_name = "main.region1-join".to_owned();
-            RoleConf::Standby { upstream, application_name, archives }.text(&node)
-        };
-        assert!(!standby(Archives::Searched).contains("restore_command"));
-        assert!(standby(Archives::LeftAlone).contains("restore_command = ''\n"));
-        let text = standby(Archives::Searched);
+        let standby = |member| RoleConf::Standby { upstream, member }.text(&node);
+        let own: SyncName = "main.region1#7".parse().unwrap();
+        let text = standby(None);
+        assert!(!text.contains("restore_command"));
+        assert!(standby(Some(&own)).contains("restore_command = ''\n"));
         assert!(text.contains("synchronous_standby_names = ''\n"));
         assert!(text.contains(r"user=''o\\''stream''"), "{text}");
         assert!(!text.contains("never-shown"));

@@ -6,20 +6,11 @@
 //! where it is held, never released.
 
 use std::io;
-use std::os::fd::{AsFd, OwnedFd};
 
-use rustix::io::Errno;
-use rustix::process::{Signal, pidfd_send_signal};
+use rustix::process::Signal;
 
 use crate::node::Server;
-use crate::process::Postmaster;
-
-fn tell(process: &OwnedFd, signal: Signal) -> io::Result<()> {
-    match pidfd_send_signal(process.as_fd(), signal) {
-        Ok(()) | Err(Errno::SRCH) => Ok(()),
-        Err(error) => Err(error.into()),
-    }
-}
+use crate::process::{Postmaster, tell};
 
 impl Server {
     /// Stop every process of the server; nothing if there is none.
@@ -40,10 +31,7 @@ impl Server {
     /// End every process of the server without letting one of them go on.
     pub(crate) fn end_held(&self) -> io::Result<()> {
         let Some(postmaster) = Postmaster::find(&self.node.paths.data)? else { return Ok(()) };
-        // Read before the postmaster is gone: its children would be nobody's then.
-        let children = postmaster.children();
-        postmaster.signal(Signal::KILL)?;
-        children.iter().try_for_each(|child| tell(child, Signal::KILL))
+        postmaster.kill()
     }
 }
 

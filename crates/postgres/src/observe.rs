@@ -224,7 +224,7 @@ impl Server {
         let limit = self.node.settings.probe_limit;
         let asking = async {
             let session = self.looking.get(&self.node, limit).await?;
-            session.planned_value(&statement(), limit).await
+            session.planned_value(statement, limit).await
         };
         let answer = match tokio::time::timeout(limit, asking).await {
             Ok(answer) => answer,

@@ -7,7 +7,7 @@
 use std::fs::OpenOptions;
 use std::io;
 use std::os::fd::{AsFd, OwnedFd};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::Stdio;
 
 use rustix::io::Errno;
@@ -85,7 +85,7 @@ impl Postmaster {
             Err(Errno::SRCH | Errno::INVAL) => return Ok(Named::Nobody),
             Err(error) => return Err(error.into()),
         };
-        let proc = Path::new("/proc").join(pid.as_raw_nonzero().to_string());
+        let proc = proc(pid.as_raw_nonzero().get());
         match state(&proc) {
             None => return Ok(Named::Nobody),
             Some('Z' | 'X') => return Ok(Named::Zombie),
@@ -102,10 +102,17 @@ impl Postmaster {
 
     /// Send a signal; a process that has ended meanwhile is no error.
     pub(crate) fn signal(&self, signal: Signal) -> io::Result<()> {
-        match pidfd_send_signal(self.handle.as_fd(), signal) {
-            Ok(()) | Err(Errno::SRCH) => Ok(()),
-            Err(error) => Err(error.into()),
-        }
+        tell(&self.handle, signal)
+    }
+
+    /// End it and then every child it had, without letting one of them go on: a child that is busy or
+    /// frozen would go on without it, and might still answer. Does not wait for the kernel.
+    pub(crate) fn kill(&self) -> io::Result<()> {
+        // Read before the postmaster is gone: its children would be nobody's then.
+        let children = self.children();
+        self.signal(Signal::KILL)?;
+        // All of them, whatever becomes of one.
+        children.iter().map(|child| tell(child, Signal::KILL)).fold(Ok(()), Result::and)
     }
 
     /// Have the server read its configuration again.
@@ -136,7 +143,7 @@ impl Postmaster {
     pub(crate) fn sessions_but(&self, one: i32) -> Vec<OwnedFd> {
         let may_be_session = |pid: &i32| {
             *pid != one
-                && !is_ended(*pid)
+                && state(&proc(*pid)) != Some('Z')
                 && std::fs::read(format!("/proc/{pid}/cmdline"))
                     .is_ok_and(|title| !sends_wal(&title) && !serves(&title))
         };
@@ -188,8 +195,7 @@ fn is_server(title: &[u8]) -> bool {
 /// Whether a process is stopped by a signal. One that is not notices that its postmaster is dead, or is a
 /// postmaster that somebody is just starting.
 fn is_stopped(pid: i32) -> bool {
-    std::fs::read_to_string(format!("/proc/{pid}/stat"))
-        .is_ok_and(|stat| stat.rsplit(") ").next().is_some_and(|rest| rest.starts_with('T')))
+    state(&proc(pid)) == Some('T')
 }
 
 /// How the title of every child of a postmaster begins (`ps_status.c`).
@@ -219,14 +225,16 @@ fn serves(title: &[u8]) -> bool {
         || ["archiver last was ", "archiver archiving "].iter().any(|at| name.starts_with(at))
 }
 
-/// Whether a process has ended and only waits for its parent to ask for it.
-fn is_ended(pid: i32) -> bool {
-    std::fs::read_to_string(format!("/proc/{pid}/stat"))
-        .is_ok_and(|stat| stat.rsplit(") ").next().is_some_and(|rest| rest.starts_with('Z')))
-}
-
 fn open(pid: i32) -> Option<OwnedFd> {
     pidfd_open(Pid::from_raw(pid)?, PidfdFlags::NONBLOCK).ok()
+}
+
+/// Send a signal; a process that has ended meanwhile is no error.
+pub(crate) fn tell(process: &OwnedFd, signal: Signal) -> io::Result<()> {
+    match pidfd_send_signal(process.as_fd(), signal) {
+        Ok(()) | Err(Errno::SRCH) => Ok(()),
+        Err(error) => Err(error.into()),
+    }
 }
 
 /// Returns when the process of this handle has ended.
@@ -243,6 +251,10 @@ pub(crate) fn says_stopping(data: &Path) -> bool {
         .is_ok_and(|text| text.lines().nth(7).is_some_and(|line| line.trim() == "stopping"))
 }
 
+fn proc(pid: i32) -> PathBuf {
+    Path::new("/proc").join(pid.to_string())
+}
+
 /// The fields of `/proc/<pid>/stat` after the program's name, which may itself hold brackets.
 fn stat(proc: &Path) -> Option<String> {
     let text = std::fs::read_to_string(proc.join("stat")).ok()?;
@@ -254,7 +266,7 @@ fn state(proc: &Path) -> Option<char> {
 }
 
 fn parent(pid: i32) -> Option<i32> {
-    stat(&Path::new("/proc").join(pid.to_string()))?.split(' ').nth(1)?.parse().ok()
+    stat(&proc(pid))?.split(' ').nth(1)?.parse().ok()
 }
 
 /// Start the server in a session of its own, so that no signal to the agent or its terminal

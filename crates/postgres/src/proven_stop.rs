@@ -30,7 +30,6 @@ use crate::deadline::Deadline;
 use crate::node::Server;
 use crate::process::{self, Postmaster};
 use crate::session::Session;
-use crate::stop;
 use crate::trouble::{Attempt, Trouble};
 
 /// How long the standbys are given for the last record. One that says what it has only now and then
@@ -60,10 +59,8 @@ const OTHERS: &str = "\
     WHERE pid <> pg_backend_pid() AND backend_type NOT IN \
         ('walsender', 'checkpointer', 'background writer', 'walwriter', 'archiver')";
 
-/// A commit flushes everything before it.
-const LAST_RECORD: &str = "\
-    BEGIN; SET LOCAL synchronous_commit = local; \
-    SELECT pg_logical_emit_message(true, 'tier0', 'the end'); COMMIT";
+/// Its commit flushes everything before it, and waits for no standby in a session of the agent's.
+const LAST_RECORD: &str = "SELECT pg_logical_emit_message(true, 'tier0', 'the end')";
 
 /// Postmaster that lets nobody in. Goes on when this is dropped; a file says so to the next agent, should
 /// this one be killed before.
@@ -182,7 +179,7 @@ impl Server {
             return Ok(ControlFlow::Continue("segments wait for the archiver"));
         }
         // Not waited for: none of them runs another instruction of its own (signal(7)).
-        stop::kill_all(closed.postmaster)?;
+        closed.postmaster.kill().map_err(Trouble::io("kill the server"))?;
         tracing::info!(?asked, ?ended, ?written, ?everywhere, "ended where its standbys have all");
         Ok(ControlFlow::Break(Fact::Stopped { clean_at: Some(end), sessions_ended }))
     }

@@ -7,7 +7,7 @@ use tier0_config::NodeSettings;
 use tier0_core::order::Fact;
 use tier0_core::words::SyncName;
 
-use crate::conf::{Archives, RoleConf};
+use crate::conf::RoleConf;
 use crate::conninfo;
 use crate::deadline::Deadline;
 use crate::join::check_length;
@@ -41,7 +41,7 @@ impl Server {
         if streams {
             return Ok(Fact::Nothing);
         }
-        self.stream_as(&session, upstream, &name.to_string(), deadline).await?;
+        self.stream_as(&session, upstream, name, deadline).await?;
         Ok(Fact::Nothing)
     }
 
@@ -50,16 +50,15 @@ impl Server {
         &self,
         session: &Session,
         upstream: &NodeSettings,
-        name: &str,
+        name: &SyncName,
         deadline: Deadline,
     ) -> Attempt<()> {
-        let archives = Archives::LeftAlone;
-        let role = RoleConf::Standby { upstream, application_name: name.to_owned(), archives };
+        let role = RoleConf::Standby { upstream, member: Some(name) };
         self.write_role(&role).await?;
         self.reload()?;
         loop {
             let standby = self.standby(session, deadline).await?;
-            if standby.stream.is_some_and(|stream| stream.is_streaming_as(name)) {
+            if standby.stream.is_some_and(|stream| stream.is_streaming_as(&name.to_string())) {
                 return Ok(());
             }
             if deadline.passed() {

@@ -134,18 +134,16 @@ impl Session {
         let row = self.row(sql, limit).await?;
         row.into_iter().next().flatten().ok_or(SessionError::Form("a null"))
     }
-}
 
-impl Session {
     /// The same of a statement that is asked again and again, always the same one: it is planned once,
     /// which takes several times as long as to carry it out.
     pub(crate) async fn planned_value(
         &self,
-        sql: &str,
+        sql: fn() -> String,
         limit: Duration,
     ) -> Result<String, SessionError> {
         if !self.planned.load(Ordering::Relaxed) {
-            self.run(&format!("PREPARE look AS {sql}"), limit).await?;
+            self.run(&format!("PREPARE look AS {}", sql()), limit).await?;
             self.planned.store(true, Ordering::Relaxed);
         }
         self.value("EXECUTE look", limit).await

@@ -177,20 +177,8 @@ async fn ended_within(postmaster: &Postmaster, limit: Duration) -> Attempt<bool>
     }
 }
 
-/// Kill the postmaster and then every child it had: a child that is busy or frozen would go on without
-/// it, and might still answer.
-pub(crate) fn kill_all(postmaster: &Postmaster) -> Attempt<()> {
-    let children = postmaster.children();
-    postmaster.signal(Signal::KILL).map_err(Trouble::io("kill the postmaster"))?;
-    for child in &children {
-        // It may have ended by itself.
-        let _ = pidfd_send_signal(child, Signal::KILL);
-    }
-    Ok(())
-}
-
 async fn kill(postmaster: &Postmaster) -> Attempt<()> {
-    kill_all(postmaster)?;
+    postmaster.kill().map_err(Trouble::io("kill the server"))?;
     if ended_within(postmaster, KILLED).await? {
         Ok(())
     } else {

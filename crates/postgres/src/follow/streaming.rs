@@ -1,7 +1,7 @@
 //! The first rung: start as a standby and stream.
 
 use crate::base_directory::mark_standby;
-use crate::conf::{Archives, RoleConf};
+use crate::conf::RoleConf;
 use crate::deadline::Deadline;
 use crate::durable;
 use crate::hba::Clients;
@@ -43,11 +43,7 @@ impl Server {
 
     /// What `tier0.conf` says of a standby outside the takeover set.
     pub(crate) fn standby_role<'a>(&self, source: &Source<'a>) -> RoleConf<'a> {
-        RoleConf::Standby {
-            upstream: source.node,
-            application_name: self.node.settings.node.join_name(),
-            archives: Archives::Searched,
-        }
+        RoleConf::Standby { upstream: source.node, member: None }
     }
 
     /// From here the data is no membership any more (P2): it streams under the join name.
