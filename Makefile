@@ -44,7 +44,7 @@ demo-specification: build ## The same traffic moved the specification's way, and
 # can end a role, and one at a time; such a place must not be in a build that is not for tests.
 #
 # What only computes, the lint too, runs beside them and takes what they leave of the processor.
-test: setup-tests setup ## All tests, against real servers
+test: setup-tests ## All tests, against real servers
 	@rm -f $(SKIPPED)
 	@RUST_TEST_THREADS=$(TEST_THREADS) $(TEST) --workspace -- --skip bad_days__ --skip model__
 	@if grep -q TIER0_FAILPOINT_FILE $(TIER0); then echo "the build has failpoints" >&2; exit 1; fi

@@ -257,10 +257,7 @@ fn routes(stack: &Stack, found: &mut Vec<Broken>) {
             ));
         }
         if route.read_address.is_some() && route.kind != RouteKind::Proxy {
-            found.push(Broken::between(
-                [at("read_address"), at("kind")],
-                format!("route {id}: only a route of kind proxy has a read port"),
-            ));
+            found.push(only_of_a_proxy(route, &at, "read_address", "a read port"));
         }
         fronts(stack, route, &at, found);
         let same = |datastore: &DatastoreSettings| datastore.name == route.name;
@@ -310,6 +307,17 @@ fn routes(stack: &Stack, found: &mut Vec<Broken>) {
     }
 }
 
+/// A setting of the built-in router, set on a route of another kind.
+fn only_of_a_proxy(
+    route: &RouteSettings,
+    at: &impl Fn(&str) -> String,
+    key: &str,
+    what: &str,
+) -> Broken {
+    let sentence = format!("route {}: only a route of kind proxy has {what}", route.id());
+    Broken::between([at(key), at("kind")], sentence)
+}
+
 /// Only what understands the header of the PROXY protocol is sent one.
 fn fronts(
     stack: &Stack,
@@ -318,12 +326,8 @@ fn fronts(
     found: &mut Vec<Broken>,
 ) {
     let id = route.id();
-    let kind = |key: &str, what: &str| {
-        let sentence = format!("route {id}: only a route of kind proxy has {what}");
-        Broken::between([at(key), at("kind")], sentence)
-    };
     if !route.fronts.is_empty() && route.kind != RouteKind::Proxy {
-        found.push(kind("fronts", "fronts"));
+        found.push(only_of_a_proxy(route, at, "fronts", "fronts"));
     }
     for (region, address) in &route.fronts {
         if !stack.stack.regions.contains(region) {
@@ -372,7 +376,12 @@ fn fronts(
         return;
     }
     if route.kind != RouteKind::Proxy {
-        found.push(kind("proxy_protocol", "a setting for the PROXY protocol"));
+        found.push(only_of_a_proxy(
+            route,
+            at,
+            "proxy_protocol",
+            "a setting for the PROXY protocol",
+        ));
     } else if let Some(region) =
         stack.stack.regions.iter().find(|region| !route.fronts.contains_key(*region))
     {

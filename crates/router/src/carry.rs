@@ -3,8 +3,9 @@
 //! One buffer for each thread: a connection on which nothing happens has none, and one whose other side
 //! is slower keeps what that has not taken. Where one side says more at once than fits into the buffer,
 //! the rest goes by a pipe (`pipe.rs`), and what is smaller is copied: a request of sixty bytes takes a
-//! read and a write so, and with a pipe two splices, with no copy saved that could be measured. Left out: who is connected to whom, and when that is cut
-//! (`connection.rs`).
+//! read and a write so, and with a pipe two splices, with no copy saved that could be measured.
+//!
+//! Left out: who is connected to whom, and when that is cut (`connection.rs`).
 
 use std::cell::RefCell;
 use std::future::poll_fn;

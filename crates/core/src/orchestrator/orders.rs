@@ -571,8 +571,8 @@ impl Orchestrator {
     }
 
     /// How long a master's answer is waited for. One that has answered nobody for a whole window
-    /// gets what two round trips take at their slowest, and half as long again; it is asked all the same, since
-    /// nothing may rest on a detector alone.
+    /// gets what two round trips take at their slowest, and half as long again; it is asked all the same,
+    /// since nothing may rest on a detector alone.
     fn patience_with_master(&self, now: &Now, target: &Region, master: &NodeId) -> Duration {
         let most = self.settings.limits.cooperation;
         if !self.is_blind_to(now, target, master) {
