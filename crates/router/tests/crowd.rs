@@ -3,6 +3,8 @@
 //! run again.
 #![allow(clippy::unwrap_used, reason = "in a test a panic is the report")]
 
+mod support;
+
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
@@ -11,12 +13,14 @@ use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
-use tier0_config::{ProxyProtocol, RouteKind, RouteReads, RouteSettings};
+use tier0_config::RouteSettings;
 use tier0_core::words::Epoch;
 use tier0_route::control::{Answer, Ask, RouterState, ask, socket};
 use tier0_router::Way;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
+
+use support::free_address;
 
 const LIMIT: Duration = Duration::from_secs(60);
 /// Where the router of its own listens, and its directory.
@@ -24,24 +28,7 @@ const ADDRESS: &str = "TIER0_TEST_ADDRESS";
 const DIRECTORY: &str = "TIER0_TEST_DIRECTORY";
 
 fn settings(address: SocketAddr, directory: &Path) -> RouteSettings {
-    RouteSettings {
-        name: "port".parse().unwrap(),
-        region: "region1".parse().unwrap(),
-        kind: RouteKind::Proxy,
-        datastore: "main".parse().unwrap(),
-        address,
-        read_address: None,
-        socket_directory: directory.to_owned(),
-        admin_user: String::new(),
-        reads: RouteReads::Bounded,
-        pointer_file: directory.join("pointer"),
-        proxy_protocol: ProxyProtocol::Off,
-        fronts: BTreeMap::new(),
-    }
-}
-
-fn free_address() -> SocketAddr {
-    std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap()
+    RouteSettings { address, read_address: None, ..support::settings(directory) }
 }
 
 /// As many files as may be had; how many that is.

@@ -2,12 +2,12 @@
 //! all the router knows of them. Each server says its name first.
 #![allow(clippy::unwrap_used, reason = "in a test a panic is the report")]
 
-use std::collections::BTreeMap;
+mod support;
+
 use std::net::{IpAddr, SocketAddr};
-use std::path::Path;
 use std::time::{Duration, Instant};
 
-use tier0_config::{ProxyProtocol, RouteKind, RouteReads, RouteSettings};
+use tier0_config::{ProxyProtocol, RouteReads, RouteSettings};
 use tier0_core::words::{Epoch, Region};
 use tier0_route::control::{Answer, Ask, RouterState, ask, socket};
 use tier0_router::Way;
@@ -15,28 +15,12 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::task::JoinHandle;
 
+use support::{free_address, settings};
+
 const LIMIT: Duration = Duration::from_secs(20);
 
 fn region(number: u8) -> Region {
     format!("region{number}").parse().unwrap()
-}
-
-/// A router with both ports, and its files in this directory.
-fn settings(directory: &Path) -> RouteSettings {
-    RouteSettings {
-        name: "port".parse().unwrap(),
-        region: region(1),
-        kind: RouteKind::Proxy,
-        datastore: "main".parse().unwrap(),
-        address: free_address(),
-        read_address: Some(free_address()),
-        socket_directory: directory.to_owned(),
-        admin_user: String::new(),
-        reads: RouteReads::Bounded,
-        pointer_file: directory.join("pointer"),
-        proxy_protocol: ProxyProtocol::Off,
-        fronts: BTreeMap::new(),
-    }
 }
 
 /// A server that says its name, then sends back what it gets.
@@ -130,11 +114,6 @@ impl Rig {
         let stamp_us = self.told(Ask::Look).await.stamp_us;
         self.told(Ask::Lease { stamp_us, lasting_ms }).await;
     }
-}
-
-/// Where nobody listens.
-fn free_address() -> SocketAddr {
-    std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap()
 }
 
 async fn start(settings: &RouteSettings, servers: [SocketAddr; 2], slots: usize) -> JoinHandle<()> {

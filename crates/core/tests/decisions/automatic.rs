@@ -110,13 +110,19 @@ fn both_regions_silent__nothing_moves() {
     assert_eq!(held(&world), ["A07"]);
 }
 
-#[test]
-fn alone_for_seconds__then_the_other_region_is_heard_first__the_writer_is_waited_for() {
+/// Nobody was heard for seconds, and the other region's agent answers again.
+fn alone_until_the_other_region_is_heard() -> World {
     let mut world = armed_with(0);
     world.agent("region2").down = true;
     world.silence_region("region1");
     world.run(5 * SECOND);
     world.agent("region2").down = false;
+    world
+}
+
+#[test]
+fn alone_for_seconds__then_the_other_region_is_heard_first__the_writer_is_waited_for() {
+    let mut world = alone_until_the_other_region_is_heard();
     world.run(700 * MS);
     assert_eq!(world.core.automatic_row().unwrap().id, "A15");
     world.agent("region1").down = false;
@@ -128,11 +134,7 @@ fn alone_for_seconds__then_the_other_region_is_heard_first__the_writer_is_waited
 
 #[test]
 fn alone_for_seconds__then_only_the_other_region_is_heard__the_writer_is_left() {
-    let mut world = armed_with(0);
-    world.agent("region2").down = true;
-    world.silence_region("region1");
-    world.run(5 * SECOND);
-    world.agent("region2").down = false;
+    let mut world = alone_until_the_other_region_is_heard();
     world.run(2 * SECOND);
     assert!(moved(&world), "{:#?}", world.log);
     world.assert_safe();

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 
-use tier0_config::{ProxyProtocol, RouteKind, RouteReads};
+use tier0_config::ProxyProtocol;
 use tier0_core::words::Epoch;
 use tier0_route::Pointed;
 use tier0_route::pointer::plain_text;
@@ -12,7 +12,7 @@ use tier0_router::Way;
 use tokio::net::TcpSocket;
 
 use crate::harness::*;
-use crate::proxy::{Session, redis};
+use crate::proxy::{Session, redis, to_cache};
 use crate::scenario;
 
 struct Haproxy(Child);
@@ -42,18 +42,10 @@ scenario!(a_haproxy_that_expects_the_header_sees_who_the_client_is, {
     command.env("PATH", path).arg("-db").arg("-f").arg(&file).stdout(Stdio::null());
     let _haproxy = Haproxy(command.spawn().expect("haproxy: scripts/setup installs it"));
     let route = tier0_config::RouteSettings {
-        name: "to-cache".parse().unwrap(),
-        region: region(1),
-        kind: RouteKind::Proxy,
-        datastore: "cache".parse().unwrap(),
-        address: free_address(),
         read_address: None,
-        socket_directory: root.path().to_owned(),
-        admin_user: String::new(),
-        reads: RouteReads::Bounded,
-        pointer_file: root.path().join("pointer"),
         proxy_protocol: ProxyProtocol::V2,
         fronts: [(region(1), front)].into(),
+        ..to_cache(root.path())
     };
     let pointed = Pointed { epoch: Epoch::FIRST, to: region(1) };
     std::fs::write(&route.pointer_file, plain_text(&pointed, node)).unwrap();

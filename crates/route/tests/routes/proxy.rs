@@ -4,6 +4,7 @@
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::os::unix::net::UnixStream;
+use std::path::Path;
 use std::process::{Child, Command, Stdio};
 use std::sync::Arc;
 use std::time::Duration;
@@ -123,24 +124,29 @@ impl Session {
     }
 }
 
-scenario!(redis_is_held_moved_and_released_and_a_replica_is_not_taken_for_the_writer, {
-    let root = tempfile::tempdir().unwrap();
-    let addresses = [free_address(), free_address()];
-    let [near, _far] = addresses.map(|address| redis(address, root.path()));
-    let route = tier0_config::RouteSettings {
+/// A router before Redis in the first region, and its files in this directory.
+pub fn to_cache(directory: &Path) -> tier0_config::RouteSettings {
+    tier0_config::RouteSettings {
         name: "to-cache".parse().unwrap(),
         region: region(1),
         kind: RouteKind::Proxy,
         datastore: "cache".parse().unwrap(),
         address: free_address(),
         read_address: Some(free_address()),
-        socket_directory: root.path().to_owned(),
+        socket_directory: directory.to_owned(),
         admin_user: String::new(),
         reads: RouteReads::Bounded,
-        pointer_file: root.path().join("pointer"),
+        pointer_file: directory.join("pointer"),
         proxy_protocol: ProxyProtocol::Off,
         fronts: BTreeMap::new(),
-    };
+    }
+}
+
+scenario!(redis_is_held_moved_and_released_and_a_replica_is_not_taken_for_the_writer, {
+    let root = tempfile::tempdir().unwrap();
+    let addresses = [free_address(), free_address()];
+    let [near, _far] = addresses.map(|address| redis(address, root.path()));
+    let route = to_cache(root.path());
     let pointed = Pointed { epoch: Epoch::FIRST, to: region(1) };
     std::fs::write(&route.pointer_file, plain_text(&pointed, addresses[0])).unwrap();
     let (port, reads) = (route.address, route.read_address.unwrap());
