@@ -45,6 +45,8 @@ pub(crate) struct Server {
     pub(crate) system_user: OnceCell<String>,
     /// Whether a join that an earlier agent left unproven was looked for.
     abandoned: OnceCell<()>,
+    /// The server that was killed last, until somebody needs it gone.
+    pub(crate) killed: Mutex<Option<Postmaster>>,
     /// Held while the file with the rule is written: a join's timer writes it too.
     pub(crate) role_file: Mutex<()>,
     /// Whether commits come back.
@@ -78,6 +80,7 @@ impl PostgresNode {
                 join: JoinSlot::default(),
                 system_user: OnceCell::new(),
                 abandoned: OnceCell::new(),
+                killed: Mutex::default(),
                 role_file: Mutex::new(()),
                 probes: Probes::default(),
                 order: Mutex::new(()),

@@ -178,8 +178,10 @@ impl Server {
         if self.waits_for_archiver()? {
             return Ok(ControlFlow::Continue("segments wait for the archiver"));
         }
-        // Not waited for: none of them runs another instruction of its own (signal(7)).
+        // Not waited for here: none of them runs another instruction of its own (signal(7)).
         closed.postmaster.kill().map_err(Trouble::io("kill the server"))?;
+        drop(closed);
+        *self.killed.lock().await = Some(postmaster);
         tracing::info!(?asked, ?ended, ?written, ?everywhere, "ended where its standbys have all");
         Ok(ControlFlow::Break(Fact::Stopped { clean_at: Some(end), sessions_ended }))
     }

@@ -97,8 +97,17 @@ impl Server {
         process::says_stopping(data) && control::is_shut_down(data)
     }
 
-    /// Wait for the process of a server that is shut down; one that serves is left alone.
+    /// Wait for the process of a server that was killed or is shut down; one that serves is left alone.
     pub(crate) async fn until_gone(&self, deadline: Deadline) -> Attempt<()> {
+        let mut killed = self.killed.lock().await;
+        if let Some(postmaster) = &*killed {
+            // The kernel takes a killed process apart for a while; nobody has waited for that yet.
+            if !ended_within(postmaster, deadline.left()).await? {
+                return Err(Trouble::unknown("the killed server has not ended yet"));
+            }
+            *killed = None;
+        }
+        drop(killed);
         match self.running()? {
             Some(postmaster) if self.is_ending() => {
                 if ended_within(&postmaster, deadline.left()).await? {
