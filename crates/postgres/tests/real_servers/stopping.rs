@@ -2,7 +2,7 @@
 
 use std::time::{Duration, Instant};
 
-use rustix::process::{Signal, kill_process};
+use rustix::process::{Pid, Signal, kill_process};
 use tier0_core::order::{Fact, Order, Outcome};
 use tier0_core::words::WalPosition;
 
@@ -85,7 +85,9 @@ scenario!(a_primary_with_a_session_that_does_not_end_is_stopped_all_the_same, {
     let (pair, member) = Pair::protected().await;
     let client = pair.a.client().await.unwrap();
     write(&client, 1).await.unwrap();
-    kill_process(pair.a.process("client backend").await, Signal::STOP).unwrap();
+    // The client's own: that of the join's last session may just be ending.
+    let row = client.query_one("SELECT pg_backend_pid()", &[]).await.unwrap();
+    kill_process(Pid::from_raw(row.get(0)).unwrap(), Signal::STOP).unwrap();
     let outcome = pair.a.order(Order::PostgresStop, Duration::from_millis(1_500)).await;
     let Outcome::Done { fact: Fact::Stopped { clean_at, .. } } = outcome else {
         panic!("{outcome}")
