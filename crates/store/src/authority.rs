@@ -8,6 +8,12 @@ use crate::{JournalBatch, JournalEntry, OperationSummary, StoreError};
 /// How long an idempotency key is remembered, in milliseconds: 24 hours.
 pub const KEY_LIFE_MILLIS: i64 = 24 * 3_600_000;
 
+/// So many past records are kept.
+pub(crate) const RECORDS_KEPT: u32 = 10_000;
+
+/// So many operations are kept; a running one is never forgotten.
+pub(crate) const OPERATIONS_KEPT: u32 = 10_000;
+
 /// What came of a compare-and-swap.
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[must_use]

@@ -4,10 +4,8 @@ use rusqlite::Connection;
 use tier0_core::words::WallMillis;
 
 use super::record::{Row, unreadable};
+use crate::authority::RECORDS_KEPT;
 use crate::{StoreError, StoredRecord};
-
-/// So many records are kept.
-const KEPT: i64 = 10_000;
 
 /// Add a record and forget the one that is too old.
 pub(super) fn add(connection: &Connection, row: &Row) -> rusqlite::Result<()> {
@@ -20,7 +18,7 @@ pub(super) fn add(connection: &Connection, row: &Row) -> rusqlite::Result<()> {
     let newest = connection.last_insert_rowid();
     connection
         .prepare_cached("DELETE FROM record_history WHERE number <= ?1")?
-        .execute([newest - KEPT])?;
+        .execute([newest - i64::from(RECORDS_KEPT)])?;
     Ok(())
 }
 

@@ -3,11 +3,9 @@
 use rusqlite::{Connection, OptionalExtension, Params};
 use tier0_core::words::OperationId;
 
+use crate::authority::OPERATIONS_KEPT;
 use crate::version::{from_text, to_text};
 use crate::{JournalBatch, JournalEntry, NewEntry, OperationResult, OperationSummary, StoreError};
-
-/// So many operations are kept; a running one is never forgotten.
-const KEPT: i64 = 10_000;
 
 /// Write a batch inside a transaction that the caller commits.
 pub(super) fn write(connection: &Connection, batch: &JournalBatch) -> Result<(), StoreError> {
@@ -41,7 +39,7 @@ fn write_summary(connection: &Connection, summary: &OperationSummary) -> Result<
         "INSERT INTO operation (id, running, body) VALUES (?1, ?2, ?3)",
         (summary.id.as_str(), running, &body),
     )?;
-    let oldest = connection.last_insert_rowid() - KEPT;
+    let oldest = connection.last_insert_rowid() - i64::from(OPERATIONS_KEPT);
     run(
         connection,
         "DELETE FROM journal WHERE operation IN \

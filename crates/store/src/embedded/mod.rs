@@ -32,7 +32,8 @@ use tier0_core::record::Record;
 use tier0_core::words::{Heard, OperationId, WallMillis};
 
 use crate::{
-    AuthorityStore, JournalBatch, JournalEntry, OperationSummary, StoreError, StoredRecord, Swapped,
+    AuthorityStore, JournalBatch, JournalEntry, OperationSummary, StoreError, StoredRecord,
+    Swapped, key, successor,
 };
 use directory::DirectoryLock;
 use marker::Marker;
@@ -124,13 +125,13 @@ impl AuthorityStore for Embedded {
         next: &Record,
         batch: &JournalBatch,
     ) -> Result<Swapped, StoreError> {
-        record::check_names(expected, next)?;
+        successor::check_names(expected, next)?;
         let swapped = self.write("swap authority record", |transaction| {
             let current = record::load(transaction)?.ok_or(StoreError::NoRecord)?;
             if current.heard() != *expected {
                 return Ok(Swapped::Lost { current: Box::new(current) });
             }
-            record::check_successor(&current, next)?;
+            successor::check_successor(&current, next)?;
             record::store(transaction, next)?;
             journal::write(transaction, batch)?;
             Ok(Swapped::Stored)
@@ -176,7 +177,7 @@ impl AuthorityStore for Embedded {
         operation: &OperationId,
         at: WallMillis,
     ) -> Result<Option<OperationId>, StoreError> {
-        keys::check(key)?;
+        key::check(key)?;
         self.write("remember idempotency key", |transaction| {
             keys::remember(transaction, key, operation, at)
         })

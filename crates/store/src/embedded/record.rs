@@ -1,12 +1,10 @@
-//! The authority record as a row: its text, its checksum, and what may follow it.
+//! The authority record as a row: its text and its checksum.
 
 use rusqlite::{Connection, OptionalExtension};
-use sha2::{Digest, Sha256};
-use tier0_core::record::{RECORD_FORMAT, Record};
-use tier0_core::words::Heard;
+use tier0_core::record::Record;
 
 use super::history;
-use crate::StoreError;
+use crate::{StoreError, body};
 
 /// A record as it is stored.
 pub(super) struct Row {
@@ -18,38 +16,17 @@ pub(super) struct Row {
 
 impl Row {
     fn of(record: &Record) -> Result<Row, StoreError> {
-        let invalid = |problem| StoreError::Invalid { what: "authority record", problem };
-        if record.format != RECORD_FORMAT {
-            return Err(invalid(format!("its format is {}, not {RECORD_FORMAT}", record.format)));
-        }
-        let body = serde_json::to_string(record).map_err(|error| invalid(error.to_string()))?;
-        let checksum = Sha256::digest(body.as_bytes()).into();
+        let body = body::write(record)?;
+        let checksum = body::checksum(&body);
         Ok(Row { body, checksum })
     }
 
     /// The record, if the row is what was once written.
     pub(super) fn record(&self) -> Result<Record, StoreError> {
-        let damaged = |what: &str| StoreError::Damaged { what: what.to_owned() };
-        if <[u8; 32]>::from(Sha256::digest(self.body.as_bytes())) != self.checksum {
-            return Err(damaged("the authority record does not match its checksum"));
+        if body::checksum(&self.body) != self.checksum {
+            return Err(body::does_not_match());
         }
-        #[derive(serde::Deserialize)]
-        struct Format {
-            format: u32,
-        }
-        // The checksum fits, so what cannot be read was written by another version.
-        let format: Format = serde_json::from_str(&self.body)
-            .map_err(|_| damaged("the authority record says no format"))?;
-        if format.format != RECORD_FORMAT {
-            return Err(StoreError::UnknownFormat {
-                what: "the authority record",
-                found: u64::from(format.format),
-                known: RECORD_FORMAT,
-            });
-        }
-        serde_json::from_str(&self.body).map_err(|error| StoreError::Damaged {
-            what: format!("the authority record cannot be read: {error}"),
-        })
+        body::read(&self.body)
     }
 }
 
@@ -82,32 +59,4 @@ pub(super) fn store(connection: &Connection, record: &Record) -> Result<(), Stor
         .and_then(|mut statement| statement.execute((&row.body, &row.checksum)))
         .map_err(failed)?;
     history::add(connection, &row).map_err(failed)
-}
-
-/// What can be said of a successor by its names alone.
-pub(super) fn check_names(expected: &Heard, next: &Record) -> Result<(), StoreError> {
-    let problem = if next.lineage != expected.lineage {
-        "it is of another lineage"
-    } else if expected.revision.number().checked_add(1) != Some(next.revision.number()) {
-        "its revision is not the next one"
-    } else if next.epoch != expected.epoch
-        && expected.epoch.number().checked_add(1) != Some(next.epoch.number())
-    {
-        "its epoch is neither the same nor the next one"
-    } else {
-        return Ok(());
-    };
-    Err(StoreError::NotASuccessor { expected: expected.clone(), next: next.heard(), problem })
-}
-
-/// What can be said of a successor only beside the record that it follows.
-pub(super) fn check_successor(current: &Record, next: &Record) -> Result<(), StoreError> {
-    let problem = if next.stack != current.stack {
-        "it is of another stack"
-    } else if next.writer != current.writer && next.epoch == current.epoch {
-        "the writer changes and the epoch does not"
-    } else {
-        return Ok(());
-    };
-    Err(StoreError::NotASuccessor { expected: current.heard(), next: next.heard(), problem })
 }
