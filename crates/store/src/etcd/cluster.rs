@@ -28,6 +28,9 @@ const CALL: Duration = Duration::from_secs(3);
 /// For members who all refuse at once, before they are asked again.
 const PAUSE: Duration = Duration::from_millis(50);
 
+/// The most bytes of one request, as etcd has it unless it was told otherwise.
+const REQUEST_MOST: usize = 1_536 * 1_024;
+
 /// Whether somebody who does not hear the answer must ask what became of the request.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Effect {
@@ -100,9 +103,9 @@ impl Tried {
 impl fmt::Display for Tried {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         if self.0.is_empty() {
-            return write!(f, "etcd answered, but no attempt succeeded in {} s", CALL.as_secs());
+            return f.write_str("etcd answered, but others changed what was compared, every time");
         }
-        f.write_str("no answer from etcd: ")?;
+        f.write_str("etcd: ")?;
         for (index, (address, why, times)) in self.0.iter().enumerate() {
             let gap = if index == 0 { "" } else { "; " };
             write!(f, "{gap}{address}: {why}")?;
@@ -203,6 +206,15 @@ impl Cluster {
         txn: &Txn,
         effect: Effect,
     ) -> Result<T, StoreError> {
+        let doing = call.doing;
+        let too_large = |why: &str| StoreError::Invalid {
+            what: doing,
+            problem: format!("etcd does not take {} bytes at once: {why}", txn.bytes()),
+        };
+        // Not left to etcd: taking so much in may last longer than an answer is waited for.
+        if txn.bytes() > REQUEST_MOST {
+            return Err(too_large(&format!("{REQUEST_MOST} are the most")));
+        }
         let body = txn.json();
         let mut unanswered = 0;
         loop {
@@ -236,12 +248,7 @@ impl Cluster {
                     call.tried.note(&address, why);
                     return Err(call.failed());
                 }
-                Failure::TooLarge(why) => {
-                    return Err(StoreError::Invalid {
-                        what: call.doing,
-                        problem: format!("etcd does not take {} bytes at once: {why}", txn.bytes()),
-                    });
-                }
+                Failure::TooLarge(why) => return Err(too_large(&why)),
                 Failure::AuthenticationOff => {
                     tracing::warn!(%address, "etcd asks nobody for a password, ours is not used");
                     self.token = Token::NotNeeded;
@@ -259,7 +266,8 @@ impl Cluster {
     fn pause(&mut self, call: &Call) -> Result<(), StoreError> {
         let pause = PAUSE.min(call.left());
         let engine = self.engine(call.doing)?;
-        engine.runtime.block_on(tokio::time::sleep(pause));
+        // Made inside, or there is no clock to it.
+        engine.run(async { tokio::time::sleep(pause).await });
         Ok(())
     }
 
@@ -296,7 +304,7 @@ impl Cluster {
         let timeout = ATTEMPT.min(call.left());
         let url = format!("{address}/v3/kv/txn");
         let asked = member::ask(&engine.client, &url, token.as_deref(), body, timeout);
-        let answer = engine.runtime.block_on(asked);
+        let answer = engine.run(asked);
         if effect == Effect::Write && matches!(answer, Err(Failure::NoAnswer(_))) {
             call.outcome = Outcome::Open;
         }
@@ -305,6 +313,16 @@ impl Cluster {
 }
 
 impl Engine {
+    /// Nothing runs between calls, so the connection is given the time to become free for the next
+    /// one; else that would open another.
+    fn run<T>(&self, work: impl Future<Output = T>) -> T {
+        self.runtime.block_on(async {
+            let done = work.await;
+            tokio::task::yield_now().await;
+            done
+        })
+    }
+
     fn authenticate(
         &self,
         address: &str,
@@ -318,7 +336,7 @@ impl Engine {
         let url = format!("{address}/v3/auth/authenticate");
         let body = json!({"name": credentials.user, "password": credentials.password});
         let asked = member::ask(&self.client, &url, None, &body, timeout);
-        let answer: Authenticated = self.runtime.block_on(asked)?;
+        let answer: Authenticated = self.run(asked)?;
         Ok(answer.token)
     }
 }

@@ -53,6 +53,15 @@ impl Etcd {
             part: Part::Whole,
         };
         let answer = self.cluster.range(call, &range)?;
-        answer.read.iter().map(|stored| envelope::open(&stored.value)).collect()
+        let opened = answer.read.iter().map(|stored| {
+            let past = envelope::open(&stored.value)?;
+            if stored.key != self.layout.history_of(past.record.revision) {
+                return Err(StoreError::Damaged {
+                    what: format!("{} holds {}", stored.key, past.record.heard()),
+                });
+            }
+            Ok(past)
+        });
+        opened.collect()
     }
 }

@@ -33,6 +33,7 @@ pub(super) fn client() -> reqwest::Result<reqwest::Client> {
     reqwest::Client::builder()
         .connect_timeout(CONNECT)
         .tcp_nodelay(true)
+        .pool_max_idle_per_host(2)
         .redirect(reqwest::redirect::Policy::none())
         .no_proxy()
         .build()
@@ -71,6 +72,9 @@ pub(super) async fn ask<T: DeserializeOwned>(
     }
     Err(match serde_json::from_slice::<Complaint>(&body) {
         Ok(complaint) => complaint.judge(),
+        Err(_) if status == reqwest::StatusCode::NOT_FOUND => Failure::NotTaken(
+            "no JSON gateway there (etcd has it unless --enable-grpc-gateway=false)".to_owned(),
+        ),
         Err(_) => Failure::NoAnswer(format!("HTTP status {status}, and not in etcd's words")),
     })
 }
