@@ -1,8 +1,9 @@
 //! What several who share the store may rely on.
 
-use tier0_store::{AuthorityStore, Etcd, JournalBatch, Swapped};
+use tier0_store::{AuthorityStore, Etcd, JournalBatch, StoreError, Swapped};
 
 use super::cluster::shared;
+use super::{loaded, swap_surely};
 use crate::conformance::conforms;
 use crate::sample::{after, entry, first, operation, summary};
 
@@ -19,6 +20,10 @@ fn etcd_store_conforms() {
     });
 }
 
+fn round_of_nobody(round: u32) -> JournalBatch {
+    JournalBatch::from(summary(round)).with_entry(entry(round, "nobody won"))
+}
+
 #[test]
 fn exactly_one_of_many_orchestrators_wins() {
     let Some(cluster) = shared("exactly_one_of_many_orchestrators_wins") else { return };
@@ -33,15 +38,16 @@ fn exactly_one_of_many_orchestrators_wins() {
             cluster.store_on(addresses, "race")
         })
         .collect();
+    let mut newest = first();
     for round in 0..ROUNDS {
-        let record = store.load().unwrap().unwrap();
+        let record = newest;
         let next = after(&record);
         let race = |(racer, store): (u32, &mut Etcd)| {
             let sentence = format!("round {round} racer {racer}");
             let batch = JournalBatch::from(summary(round)).with_entry(entry(round, &sentence));
-            store.swap_with_journal(&record.heard(), &next, &batch).unwrap()
+            store.swap_with_journal(&record.heard(), &next, &batch)
         };
-        let came_of_it: Vec<Swapped> = std::thread::scope(|scope| {
+        let came_of_it: Vec<Result<Swapped, StoreError>> = std::thread::scope(|scope| {
             let racers: Vec<_> = (0..)
                 .zip(&mut racers)
                 .map(|racer| {
@@ -51,11 +57,24 @@ fn exactly_one_of_many_orchestrators_wins() {
                 .collect();
             racers.into_iter().map(|racer| racer.join().unwrap()).collect()
         });
-        let won = came_of_it.iter().filter(|swapped| **swapped == Swapped::Stored).count();
-        assert_eq!(won, 1, "round {round}");
-        let lost = Swapped::Lost { current: Box::new(next.clone()) };
-        let lost = came_of_it.iter().filter(|swapped| **swapped == lost).count();
-        assert_eq!(lost, RACERS as usize - 1, "round {round}");
+        // On a machine that is busy with something else one may not know; it is one of them all
+        // the same.
+        let (mut won, mut unknown) = (0, 0);
+        for swapped in came_of_it {
+            match swapped {
+                Ok(Swapped::Stored) => won += 1,
+                Ok(Swapped::Lost { current }) => assert_eq!(*current, next),
+                Err(StoreError::Unknown { .. } | StoreError::Access { .. }) => unknown += 1,
+                Err(other) => panic!("{other}"),
+            }
+        }
+        assert!(won == 1 || (won == 0 && unknown > 0), "round {round}: {won} won");
+        // Each settles what it does not know of, so the last one reads what stays.
+        newest = racers.iter_mut().map(loaded).last().unwrap();
+        if newest == record {
+            assert!(won == 0, "round {round}");
+            newest = swap_surely(&mut store, &record, &round_of_nobody(round)).0;
+        }
     }
     let record = store.load().unwrap().unwrap();
     assert_eq!(record.revision.number(), u64::from(ROUNDS) + 1);
