@@ -105,7 +105,6 @@ impl fmt::Display for Tried {
         if self.0.is_empty() {
             return f.write_str("etcd answered, but others changed what was compared, every time");
         }
-        f.write_str("etcd: ")?;
         for (index, (address, why, times)) in self.0.iter().enumerate() {
             let gap = if index == 0 { "" } else { "; " };
             write!(f, "{gap}{address}: {why}")?;

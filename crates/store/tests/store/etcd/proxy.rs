@@ -30,6 +30,7 @@ struct Shared {
 struct State {
     mode: Mode,
     released: bool,
+    connections: usize,
     held: usize,
     swallowed: usize,
     /// What the member said to requests that were held.
@@ -41,14 +42,21 @@ impl Proxy {
     pub fn before(member: &str) -> Proxy {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let address = format!("http://{}", listener.local_addr().unwrap());
-        let state =
-            State { mode: Mode::Pass, released: false, held: 0, swallowed: 0, late: Vec::new() };
+        let state = State {
+            mode: Mode::Pass,
+            released: false,
+            connections: 0,
+            held: 0,
+            swallowed: 0,
+            late: Vec::new(),
+        };
         let shared = Arc::new(Shared { state: Mutex::new(state), changed: Condvar::new() });
         let proxy = Proxy { address, shared: Arc::clone(&shared) };
         let member = member.strip_prefix("http://").unwrap().to_owned();
         std::thread::spawn(move || {
             for client in listener.incoming() {
                 let (shared, member) = (Arc::clone(&shared), member.clone());
+                shared.state.lock().unwrap().connections += 1;
                 std::thread::spawn(move || {
                     // A connection that ends is no failure of the proxy's.
                     let _ = shared.carry(client?, TcpStream::connect(member)?);
@@ -61,6 +69,10 @@ impl Proxy {
 
     pub fn set(&self, mode: Mode) {
         self.shared.state.lock().unwrap().mode = mode;
+    }
+
+    pub fn connections(&self) -> usize {
+        self.shared.state.lock().unwrap().connections
     }
 
     pub fn swallowed(&self) -> usize {

@@ -6,6 +6,7 @@ use std::time::{Duration, Instant};
 use tier0_store::{AuthorityStore, JournalBatch, Swapped};
 
 use super::cluster::shared;
+use super::proxy::Proxy;
 use super::{loaded, swap_surely};
 use crate::sample::{entry, first, summary};
 
@@ -41,4 +42,19 @@ fn calls_take() {
         times.push(start.elapsed());
     }
     report("load", times);
+}
+
+/// Nothing runs between calls, so whether a connection is free again when the next call is made is not
+/// to be taken for granted.
+#[test]
+fn calls_share_a_connection() {
+    let Some(cluster) = shared("calls_share_a_connection") else { return };
+    let proxy = Proxy::before(&cluster.addresses()[0]);
+    let mut store = cluster.store_on(vec![proxy.address.clone()], "connection");
+    for _ in 0..100 {
+        // A machine that is busy with something else may cost an answer, and so a connection.
+        let _ = store.load();
+    }
+    assert!(proxy.connections() < 50, "{} connections for 100 calls", proxy.connections());
+    println!("etcd: {} connections for 100 calls", proxy.connections());
 }
