@@ -333,13 +333,16 @@ impl Agents {
                 return Outcome::Unknown { why };
             }
             let wait = left.min(ASK_AGAIN);
+            // A command that may take long is not unknown because one answer on the way to its end
+            // crosses late: on a busy machine a copy would be given up and begun anew, for ever.
+            let crossing = if left > wait + self.patience { self.patience } else { CROSSING };
             let request = CommandRequest {
                 protocol: PROTOCOL,
                 command: command.clone(),
                 wait_ms: wait.as_millis() as u64,
             };
             let answer: Result<CommandAnswer, String> =
-                self.post(&region, &self.commands, "command", &request, wait + CROSSING).await;
+                self.post(&region, &self.commands, "command", &request, wait + crossing).await;
             match answer {
                 Ok(CommandAnswer::Ended { outcome }) => return outcome,
                 Ok(CommandAnswer::Running { progress }) => {

@@ -1,10 +1,11 @@
 //! PostgreSQL's own programs as child processes: with a bare environment, in the C locale, ended
-//! with the order that started them. No password is ever in an argument or in the environment.
+//! with the order that started them, and whatever they have started with them. No password is ever in an argument or in the environment.
 
 use std::ffi::OsStr;
 use std::path::{Path, PathBuf};
 use std::process::{ExitStatus, Stdio};
 
+use rustix::process::{Pid, Signal};
 use tokio::io::{AsyncRead, AsyncReadExt};
 use tokio::process::Command;
 
@@ -58,10 +59,12 @@ pub(crate) async fn run_with_lines(
     let failed = |source| CommandError::Run { program: program.to_owned(), source };
     let mut child = bare(program)
         .args(arguments)
+        .process_group(0)
         .stdout(Stdio::piped())
         .stderr(Stdio::piped())
         .spawn()
         .map_err(failed)?;
+    let group = Group(child.id().and_then(|id| Pid::from_raw(i32::try_from(id).ok()?)));
     let missing = || failed(std::io::Error::other("no pipe"));
     let output = child.stdout.take().ok_or_else(missing)?;
     let errors = child.stderr.take().ok_or_else(missing)?;
@@ -78,10 +81,31 @@ pub(crate) async fn run_with_lines(
     );
     output.and(errors).map_err(failed)?;
     let status = child.wait().await.map_err(failed)?;
+    group.forget();
     if status.success() {
         Ok(())
     } else {
         Err(CommandError::Ended { program: program.to_owned(), status, last: last.join(" | ") })
+    }
+}
+
+/// A program and what it has started. `pg_basebackup` streams WAL in a process of its own, which does
+/// not notice that the first one was killed: it would keep the slot, and the sockets of both.
+struct Group(Option<Pid>);
+
+impl Group {
+    /// It has ended by itself; its number may be somebody else's soon.
+    fn forget(mut self) {
+        self.0 = None;
+    }
+}
+
+impl Drop for Group {
+    fn drop(&mut self) {
+        if let Some(leader) = self.0 {
+            // It may have ended in between, which is what is wanted.
+            let _ = rustix::process::kill_process_group(leader, Signal::KILL);
+        }
     }
 }
 
@@ -108,5 +132,36 @@ async fn read_lines(
             }
             return Ok(());
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+
+    fn runs(pid: i32) -> bool {
+        std::fs::read_to_string(format!("/proc/{pid}/stat")).is_ok_and(|stat| !stat.contains(") Z"))
+    }
+
+    #[tokio::test]
+    async fn a_program_that_is_given_up_leaves_none_of_its_processes() {
+        let (told, mut heard) = tokio::sync::mpsc::unbounded_channel();
+        let script = ["-c".as_ref(), "sleep 600 & echo $!; wait".as_ref()];
+        let shell = Path::new("/bin/sh");
+        let run =
+            run_with_lines(shell, &script, |line| told.send(line.to_owned()).unwrap(), |_| {});
+        let child: i32 = tokio::select! {
+            ended = run => panic!("it ended: {ended:?}"),
+            line = heard.recv() => line.unwrap().parse().unwrap(),
+        };
+        for _ in 0..500 {
+            if !runs(child) {
+                return;
+            }
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+        panic!("the process that it started lives on");
     }
 }
