@@ -31,6 +31,6 @@ pub use secret::{InvalidSecretSource, Secret, SecretError, SecretSource};
 pub use settings::{
     AdoptedSettings, AgentSettings, DatastoreSettings, NodeSettings, OrchestratorSettings,
     PostgresSettings, Probes, ProxyProtocol, RedisMode, RedisSettings, RouteKind, RouteReads,
-    RouteSettings, SentinelSettings, Stack, StackSettings, TelemetrySettings,
+    RouteSettings, SentinelSettings, Stack, StackSettings, StoreSettings, TelemetrySettings,
 };
 pub use units::{Autostart, enabled_units, units_that_name};

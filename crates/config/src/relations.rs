@@ -64,18 +64,51 @@ fn roles(stack: &Stack, found: &mut Vec<Broken>) {
             ),
         ));
     }
-    let orchestrators = stack.orchestrators.len();
-    if orchestrators != 1 {
-        let at = if orchestrators == 0 { "orchestrator" } else { "orchestrator[1]" };
-        found.push(Broken::between(
-            [at.to_owned()],
-            format!(
-                "this version supports exactly one [[orchestrator]], the file has {orchestrators}"
-            ),
-        ));
-    }
+    orchestrators(stack, found);
     let agents: Vec<&Region> = stack.agents.iter().map(|agent| &agent.region).collect();
     one_per_region(regions, &agents, "agent", "[[agent]]", found);
+}
+
+/// One of them keeps the record itself; several share a store, and an odd number of them has a
+/// majority when one site is lost.
+fn orchestrators(stack: &Stack, found: &mut Vec<Broken>) {
+    let number = stack.orchestrators.len();
+    if number == 0 {
+        let sentence = "at least one [[orchestrator]] is needed".to_owned();
+        found.push(Broken::between(["orchestrator".to_owned()], sentence));
+    } else if number.is_multiple_of(2) {
+        let sentence = format!(
+            "the number of [[orchestrator]] must be odd, the file has {number}: half of an even \
+             number is no majority"
+        );
+        found.push(Broken::between([format!("orchestrator[{}]", number - 1)], sentence));
+    } else if number > 1 && stack.store.is_none() {
+        let sentence = format!(
+            "{number} orchestrators need a store that they share: a [store] with the addresses of \
+             an etcd cluster"
+        );
+        found.push(Broken::between(["orchestrator[1]".to_owned(), "store".to_owned()], sentence));
+    }
+    for (at, one) in stack.orchestrators.iter().enumerate() {
+        if let Some(before) =
+            stack.orchestrators[..at].iter().position(|other| other.site == one.site)
+        {
+            let sentence = format!("two orchestrators are at site {}", one.site);
+            let pointed =
+                [format!("orchestrator[{at}].site"), format!("orchestrator[{before}].site")];
+            found.push(Broken::between(pointed, sentence));
+        }
+    }
+    let Some(store) = &stack.store else { return };
+    if store.etcd.is_empty() {
+        let sentence = "store.etcd must name at least one member of the cluster".to_owned();
+        found.push(Broken::between(["store.etcd".to_owned()], sentence));
+    }
+    if store.user.is_some() != store.password_file.is_some() {
+        let sentence = "store.user and store.password_file are only there together".to_owned();
+        let pointed = ["store.user".to_owned(), "store.password_file".to_owned()];
+        found.push(Broken::between(pointed, sentence));
+    }
 }
 
 /// Each region has one of something, and nothing is in any other region.
@@ -505,6 +538,9 @@ fn addresses(stack: &Stack, found: &mut Vec<Broken>) {
         all.extend(
             one.also_listen.iter().map(|also| (*also, what.clone(), format!("{path}.also_listen"))),
         );
+    }
+    for (at, member) in stack.store.iter().flat_map(|store| &store.etcd).enumerate() {
+        all.push((*member, format!("etcd member {}", at + 1), "store.etcd".to_owned()));
     }
     for (at, one) in stack.agents.iter().enumerate() {
         all.push((one.listen, format!("agent {}", one.region), format!("agent[{at}].listen")));

@@ -45,9 +45,17 @@ settings! {
             count: Count::One,
             fields: StackSettings::FIELDS,
         }),
-        /// One per site that runs an orchestrator. Version 0.1 supports exactly one.
+        /// One per site that runs an orchestrator: one, or an odd number of them that share an etcd
+        /// cluster. The one named first acts, as long as the others hear it.
         pub orchestrators: Vec<OrchestratorSettings> as "orchestrator"
             => many("site", 1, OrchestratorSettings::FIELDS),
+        /// Where several orchestrators keep the authority record and the journal together. Without
+        /// it the only one keeps them in its state directory.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        pub store: Option<StoreSettings> => About::Table(Table {
+            count: Count::Optional { example_of: &[0] },
+            fields: StoreSettings::FIELDS,
+        }),
         /// One per region.
         pub agents: Vec<AgentSettings> as "agent" => many("region", 2, AgentSettings::FIELDS),
         /// What moves: one per PostgreSQL cluster or Redis replication group.
@@ -123,7 +131,8 @@ settings! {
                 .or(Fallback::Value("[]"))
                 .read_by(ORCHESTRATORS)
         ),
-        /// Where the authority record and the journal are kept.
+        /// Where the account of availability is kept, and without `store` the authority record and
+        /// the journal.
         pub state_directory: PathBuf => About::Setting(
             setting(Kind::Path, &[r#""/var/lib/tier0/orchestrator""#]).read_by(ORCHESTRATORS)
         ),
@@ -139,6 +148,34 @@ settings! {
         #[serde(default = "yes")]
         pub open_reads_on_loopback: bool => About::Setting(
             setting(Kind::Flag, &["true"]).or(Fallback::Value("true")).read_by(ORCHESTRATORS)
+        ),
+    }
+}
+
+settings! {
+    /// A store that orchestrators share.
+    pub struct StoreSettings {
+        /// The client addresses of the members of an etcd cluster, one per site. An orchestrator
+        /// asks the one on its own address first.
+        pub etcd: Vec<SocketAddr> => About::Setting(
+            setting(Kind::Addresses, &[
+                r#"["10.0.3.10:2379", "10.0.1.10:2379", "10.0.2.10:2379"]"#,
+            ])
+            .read_by(ORCHESTRATORS)
+            .agrees(&["at least one"])
+        ),
+        /// The user of etcd as whom an orchestrator reads and writes below `/tier0/`.
+        pub user: Option<String> => About::Setting(
+            setting(Kind::Text, &[r#""tier0""#])
+                .or(Fallback::Nothing("etcd lets everybody in"))
+                .read_by(ORCHESTRATORS)
+        ),
+        /// That user's password.
+        pub password_file: Option<SecretSource> => About::Setting(
+            setting(Kind::Secret, &[r#""credential:etcd-password""#])
+                .or(Fallback::Nothing("etcd lets everybody in"))
+                .read_by(ORCHESTRATORS)
+                .agrees(&["only together with `user`"])
         ),
     }
 }

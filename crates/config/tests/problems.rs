@@ -204,3 +204,38 @@ fn a_secret_in_the_wrong_place_is_not_shown() {
         assert!(!error.contains(CANARY), "{error}");
     }
 }
+
+/// The example with so many orchestrators more, at these sites.
+fn with_more_orchestrators(sites: &[&str]) -> String {
+    let mut text = example_with(&[]);
+    for (number, site) in sites.iter().enumerate() {
+        text.push_str(&format!(
+            "\n[[orchestrator]]\nsite = \"{site}\"\nlisten = \"10.0.{}.11:8003\"\n\
+             state_directory = \"/var/lib/tier0/orchestrator\"\n\
+             operate_token_file = \"/t1\"\naccept_loss_token_file = \"/t2\"\n",
+            number + 1
+        ));
+    }
+    text
+}
+
+#[test]
+fn several_orchestrators_are_an_odd_number_at_sites_of_their_own_with_a_store_they_share() {
+    let stack = load(with_more_orchestrators(&["region1", "region2"])).unwrap();
+    assert_eq!(stack.orchestrators.len(), 3);
+    let sentences = |text: &str| said(text).join("\n");
+    let two = sentences(&with_more_orchestrators(&["region1"]));
+    assert!(two.contains("the number of [[orchestrator]] must be odd, the file has 2"), "{two}");
+    let twice = sentences(&with_more_orchestrators(&["region1", "region1"]));
+    assert!(twice.contains("two orchestrators are at site region1"), "{twice}");
+    let three = with_more_orchestrators(&["region1", "region2"]);
+    let (before, store) = three.split_once("[store]").unwrap();
+    let (_, after) = store.split_once("\n\n").unwrap();
+    let alone = sentences(&format!("{before}\n{after}"));
+    assert!(alone.contains("3 orchestrators need a store that they share"), "{alone}");
+    let members = three.replace("etcd = [", "etcd = [] #");
+    let none = sentences(&members);
+    assert!(none.contains("store.etcd must name at least one member"), "{none}");
+    let user = sentences(&three.replace("user = \"tier0\"\n", ""));
+    assert!(user.contains("store.user and store.password_file are only there together"), "{user}");
+}

@@ -99,6 +99,8 @@ guards! {
     MasterIsAsked = "D1",
     /// A grant counts from the stamp that it answers, however late it comes.
     CountsFromStamp = "L1",
+    /// A grant answers only stamps that came before a read that found its granter acting.
+    GrantFollowsRead = "L1",
     /// Whoever must wait for a lease waits longer than its holder counts.
     DriftIsCounted = "L1",
     /// A region that nobody vouches for is held.
@@ -131,6 +133,8 @@ guards! {
     RepairsGiveWay = "O1",
     /// The writer is moved without being asked only where that is armed.
     OnlyArmedMoves = "O3",
+    /// A region's silence moves the writer only by a majority of the sites.
+    MajoritySaysSo = "O3",
     /// The old primary is stopped only after the swap.
     StopAfterSwap = "O2",
     /// A Redis target is promoted only after the swap.

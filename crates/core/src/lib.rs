@@ -9,6 +9,7 @@
 
 pub mod agent;
 pub mod availability;
+pub mod grant;
 pub mod guard;
 pub mod lease;
 pub mod observe;

@@ -11,7 +11,8 @@ use tier0_core::observe::{
     Announce, DatastoreShape, MovePolicy, OnProcessDeath, ProtectionMode, Shape,
 };
 use tier0_core::orchestrator::{
-    AUTOMATIC, DECIDER, Decision, PROTECTION, ProtectionVerdict, Reaction, back_plan, plan,
+    AUTOMATIC, DECIDER, Decision, PROTECTION, ProtectionVerdict, Reaction, SEAT, Takes, back_plan,
+    plan,
 };
 use tier0_core::record::{DatastoreKind, OperationKind};
 use tier0_core::route::RouteShape;
@@ -58,6 +59,14 @@ const AUTOMATIC_HEAD: &str = "
 Whether the writer is moved without being asked; the table is
 [`orchestrator/automatic.rs`](../crates/core/src/orchestrator/automatic.rs). It speaks of the worst
 doubt about a required datastore, or about one that is moved when its process ends.
+";
+
+const SEAT_HEAD: &str = "
+### The seat
+
+Which of several orchestrators acts, as each of the others judges it; the table is
+[`orchestrator/seat.rs`](../crates/core/src/orchestrator/seat.rs). Two that take the seat at once are
+told apart by the store.
 ";
 
 const TAIL: &str = "
@@ -202,6 +211,15 @@ fn states() -> String {
     text.push_str("\n| row | when | what is done |\n|---|---|---|\n");
     for row in AUTOMATIC {
         writeln!(text, "| {} | {} | {} |", row.id, row.sentence, reaction(row.reaction)).unwrap();
+    }
+    text.push_str(SEAT_HEAD);
+    text.push_str("\n| row | when | what is done |\n|---|---|---|\n");
+    for row in SEAT {
+        let done = match row.takes {
+            Takes::Seat => "it takes the seat",
+            Takes::Nothing => "it watches",
+        };
+        writeln!(text, "| {} | {} | {done} |", row.id, row.sentence).unwrap();
     }
     text.push_str(TAIL);
     text

@@ -89,6 +89,7 @@ pub fn stack(
             role_token_file: secrets.source("role-token")?,
         },
         orchestrators: vec![orchestrator],
+        store: None,
         agents,
         datastores,
         routes: Vec::new(),

@@ -18,7 +18,7 @@ const READ_DEADLINE: Duration = Duration::from_secs(2);
 /// A client of one orchestrator.
 #[derive(Debug, Clone)]
 pub struct Api {
-    base: String,
+    bases: Vec<String>,
     token: Secret,
     client: reqwest::Client,
 }
@@ -43,7 +43,7 @@ impl Api {
     /// The API of a lab.
     pub fn of(state: &LabState) -> Result<Api> {
         Ok(Api {
-            base: state.api.clone(),
+            bases: std::iter::once(&state.api).chain(&state.more_apis).cloned().collect(),
             token: Secret::from_file(&state.operate_token_file)?,
             client: reqwest::Client::builder()
                 .connect_timeout(Duration::from_millis(500))
@@ -53,14 +53,37 @@ impl Api {
         })
     }
 
+    /// Ask the first orchestrator that can be connected to: any of them passes on what it is asked.
+    async fn ask(
+        &self,
+        method: reqwest::Method,
+        path: &str,
+        within: Duration,
+    ) -> reqwest::Result<reqwest::Response> {
+        let mut bases = self.bases.iter().peekable();
+        loop {
+            let base = bases.next().map_or("", String::as_str);
+            let asked = self
+                .client
+                .request(method.clone(), format!("{base}{path}"))
+                .header("Authorization", format!("Bearer {}", self.token.expose()))
+                .timeout(within)
+                .send()
+                .await;
+            match asked {
+                // A command that was sent may have had an effect: it is not sent again.
+                Err(error)
+                    if bases.peek().is_some()
+                        && (error.is_connect() || method == reqwest::Method::GET) => {}
+                asked => return asked,
+            }
+        }
+    }
+
     /// `GET /status`.
     pub async fn status(&self) -> Result<Value> {
         let answer = self
-            .client
-            .get(format!("{}/status", self.base))
-            .header("Authorization", format!("Bearer {}", self.token.expose()))
-            .timeout(READ_DEADLINE)
-            .send()
+            .ask(reqwest::Method::GET, "/status", READ_DEADLINE)
             .await
             .context("ask the orchestrator")?;
         let status = answer.status();
@@ -73,11 +96,7 @@ impl Api {
     /// `POST /failover/{region}`.
     pub async fn failover(&self, region: &str) -> Result<FailoverAnswer> {
         let answer = self
-            .client
-            .post(format!("{}/failover/{region}", self.base))
-            .header("Authorization", format!("Bearer {}", self.token.expose()))
-            .timeout(FAILOVER_DEADLINE)
-            .send()
+            .ask(reqwest::Method::POST, &format!("/failover/{region}"), FAILOVER_DEADLINE)
             .await
             .context("command the failover")?;
         let status = answer.status().as_u16();

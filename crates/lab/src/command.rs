@@ -21,7 +21,7 @@ use crate::ledger::{Targets, Through, TrafficPlan};
 use crate::load::{HttpPlan, Pace};
 use crate::network::link::{self, LinkArgs};
 use crate::network::{Network, namespaces};
-use crate::plan::{Routers, Size};
+use crate::plan::{Orchestrators, Routers, Size};
 use crate::prober::watch::{self, ProbeArgs};
 use crate::processes;
 use crate::progress::Progress;
@@ -124,6 +124,9 @@ pub struct UpArgs {
     /// has joined.
     #[arg(long)]
     pub max_protection: bool,
+    /// An orchestrator at each site, over an etcd cluster with a member at each.
+    #[arg(long)]
+    pub three_orchestrators: bool,
     /// Also tier0's own routers, one for each datastore in each region.
     #[arg(long)]
     pub routers: bool,
@@ -301,6 +304,10 @@ async fn run_up(arguments: UpArgs) -> Result<ExitCode> {
             false => ProtectionMode::MaxAvailability,
         },
         routers: if arguments.routers { Routers::Each } else { Routers::None },
+        orchestrators: match arguments.three_orchestrators {
+            true => Orchestrators::Each,
+            false => Orchestrators::One,
+        },
     };
     if arguments.netns {
         plan.network = Network::Namespaces;

@@ -17,6 +17,7 @@ mod initialise;
 pub mod launch;
 pub mod ledger;
 pub mod load;
+mod members;
 pub mod network;
 pub mod placement;
 pub mod plan;

@@ -15,6 +15,7 @@ use tier0_core::observe::{OnProcessDeath, ProtectionMode};
 use tier0_core::record::{AutomaticMode, DatastoreKind};
 use tier0_core::words::DatastoreName;
 
+use crate::members;
 use crate::placement::{Place, Placement};
 use crate::pools;
 use crate::preflight::{Preflight, SharedMemory};
@@ -36,6 +37,17 @@ pub struct Size {
     pub protection: ProtectionMode,
     /// Whether there are routers.
     pub routers: Routers,
+    /// How many orchestrators.
+    pub orchestrators: Orchestrators,
+}
+
+/// How many orchestrators a lab has.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Orchestrators {
+    /// One at the witness, with a store of its own.
+    One,
+    /// One at each site, over an etcd cluster with a member at each.
+    Each,
 }
 
 /// Whether a lab has tier0's own routers, beside the PgBouncers.
@@ -65,6 +77,9 @@ pub fn stack(
     placement: &mut Placement,
     found: &Preflight,
 ) -> Result<Stack> {
+    if size.orchestrators == Orchestrators::Each && found.programs.etcd.is_none() {
+        bail!("several orchestrators share an etcd, which is missing: apt-get install etcd-server");
+    }
     if !(1..=9).contains(&size.postgres) || !(1..=9).contains(&size.redis) {
         bail!("a lab has 1 to 9 datastores of each kind");
     }
@@ -110,14 +125,31 @@ pub fn stack(
             })
         })
         .collect::<Result<Vec<_>>>()?;
-    let orchestrator = OrchestratorSettings {
-        site: Place::Witness.site(),
-        listen: placement.choose(Place::Witness, "orchestrator", 8_003)?,
-        also_listen: placement.choose_also(8_003)?,
-        state_directory: directory.join(Place::Witness.name()).join("orchestrator"),
-        operate_token_file: secrets.operate_token.clone().into(),
-        accept_loss_token_file: secrets.accept_loss_token.clone().into(),
-        open_reads_on_loopback: true,
+    let sites = match size.orchestrators {
+        Orchestrators::One => &[Place::Witness][..],
+        Orchestrators::Each => &members::sites()[..],
+    };
+    let orchestrators = sites
+        .iter()
+        .map(|place| {
+            let what = format!("orchestrator {}", place.name());
+            Ok(OrchestratorSettings {
+                site: place.site(),
+                listen: placement.choose(*place, &what, 8_003)?,
+                also_listen: match place {
+                    Place::Witness => placement.choose_also(8_003)?,
+                    Place::Region1 | Place::Region2 => Vec::new(),
+                },
+                state_directory: directory.join(place.name()).join("orchestrator"),
+                operate_token_file: secrets.operate_token.clone().into(),
+                accept_loss_token_file: secrets.accept_loss_token.clone().into(),
+                open_reads_on_loopback: true,
+            })
+        })
+        .collect::<Result<Vec<_>>>()?;
+    let store = match size.orchestrators {
+        Orchestrators::One => None,
+        Orchestrators::Each => Some(members::store(placement)?),
     };
     Ok(Stack {
         stack: StackSettings {
@@ -127,7 +159,8 @@ pub fn stack(
             probes: tier0_config::Probes::On,
             role_token_file: secrets.role_token.clone().into(),
         },
-        orchestrators: vec![orchestrator],
+        orchestrators,
+        store,
         agents,
         telemetry: telemetry(placement, &datastores)?,
         routes,
@@ -332,6 +365,7 @@ mod tests {
                 redis_sentinel: "/s".into(),
                 redis_cli: "/c".into(),
                 pgbouncer: Some("/b".into()),
+                etcd: None,
             },
             shared_memory: SharedMemory::Mmap,
         };
@@ -343,6 +377,7 @@ mod tests {
             automatic: AutomaticMode::Armed,
             protection: ProtectionMode::MaxAvailability,
             routers: Routers::None,
+            orchestrators: Orchestrators::One,
         };
         let stack = stack(Path::new("/lab"), size, &mut placement, &found).unwrap();
         assert_eq!(stack.problems(), Vec::<String>::new());
@@ -364,6 +399,7 @@ mod tests {
                 redis_sentinel: "/s".into(),
                 redis_cli: "/c".into(),
                 pgbouncer: Some("/b".into()),
+                etcd: Some("/e".into()),
             },
             shared_memory: SharedMemory::Posix,
         };
@@ -375,11 +411,16 @@ mod tests {
             automatic: AutomaticMode::Off,
             protection: ProtectionMode::MaxAvailability,
             routers: Routers::Each,
+            orchestrators: Orchestrators::Each,
         };
         let stack = stack(Path::new("/lab"), size, &mut placement, &found).unwrap();
         assert_eq!(stack.problems(), Vec::<String>::new());
         let main = &stack.datastores[0];
         assert_eq!(main.nodes[1].address.to_string(), "198.19.9.2:5432");
         assert_eq!(main.postgres.as_ref().unwrap().client_networks, ["198.19.9.0/24"]);
+        let sites: Vec<_> = stack.orchestrators.iter().map(|one| one.site.as_str()).collect();
+        assert_eq!(sites, ["witness", "region1", "region2"]);
+        let members = stack.store.unwrap().etcd;
+        assert_eq!(members[0].to_string(), "198.19.9.3:2379");
     }
 }

@@ -28,6 +28,8 @@ pub struct Programs {
     pub redis_cli: PathBuf,
     /// `pgbouncer`; a lab without it has no routes.
     pub pgbouncer: Option<PathBuf>,
+    /// `etcd`; a lab without it has one orchestrator.
+    pub etcd: Option<PathBuf>,
 }
 
 /// How PostgreSQL gets memory that its processes share.
@@ -98,6 +100,7 @@ pub fn find_programs(problems: &mut Vec<String>) -> Option<Programs> {
         redis_sentinel: redis_sentinel?,
         redis_cli: redis_cli?,
         pgbouncer: on_path("pgbouncer"),
+        etcd: on_path("etcd"),
     })
 }
 

@@ -39,6 +39,8 @@ pub enum Kind {
     Agent,
     /// The orchestrator.
     Orchestrator,
+    /// A member of the etcd cluster that the orchestrators share.
+    Store,
     /// A PgBouncer.
     Route,
     /// A region's router.
@@ -85,8 +87,11 @@ pub struct LabState {
     pub network: Network,
     /// How far it is.
     pub phase: Phase,
-    /// The orchestrator's API.
+    /// The API of the orchestrator that is asked first.
     pub api: String,
+    /// The APIs of the others.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub more_apis: Vec<String>,
     /// The stack file.
     pub stack_file: PathBuf,
     /// The file with the token that may operate.
@@ -119,6 +124,12 @@ impl LabState {
             network,
             phase: Phase::Starting,
             api: format!("http://{}", orchestrator.listen),
+            more_apis: stack
+                .orchestrators
+                .iter()
+                .skip(1)
+                .map(|one| format!("http://{}", one.listen))
+                .collect(),
             stack_file: directory.join("stack.toml"),
             operate_token_file: token_file(&orchestrator.operate_token_file)?,
             accept_loss_token_file: token_file(&orchestrator.accept_loss_token_file)?,

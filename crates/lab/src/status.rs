@@ -99,6 +99,7 @@ pub fn look(state: &LabState) -> Result<LabStatus> {
 
 fn kind_name(kind: Kind) -> &'static str {
     match kind {
+        Kind::Store => "etcd",
         Kind::Sentinel => "sentinel",
         Kind::Agent => "agent",
         Kind::Orchestrator => "orchestrator",

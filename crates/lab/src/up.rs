@@ -19,9 +19,10 @@ use crate::down::{self, Data};
 use crate::fault::disk::{self, Disks};
 use crate::files;
 use crate::launch::{Launcher, Program, User};
+use crate::members;
 use crate::network::{End, Network, control, namespaces};
 use crate::placement::{Place, Placement};
-use crate::plan::{self, Routers, Size};
+use crate::plan::{self, Orchestrators, Routers, Size};
 use crate::pools;
 use crate::preflight;
 use crate::processes;
@@ -71,6 +72,7 @@ impl UpPlan {
                 automatic: AutomaticMode::Off,
                 protection: ProtectionMode::MaxAvailability,
                 routers: Routers::None,
+                orchestrators: Orchestrators::One,
             },
             network: Network::Loopback,
             disks: Disks::Shared,
@@ -205,6 +207,7 @@ async fn start(plan: &UpPlan, account: &Account, progress: Progress) -> Result<L
         progress.say("pgbouncer is missing, so there are no routes: apt-get install pgbouncer");
     }
     state.started.extend(pools::start(&stack, &launcher, &found.programs)?);
+    state.started.extend(members::start(&stack, &launcher, &found.programs)?);
     state.started.extend(start_roles(&stack, &launcher)?);
     state.save(account)?;
     progress.say(format!("{} processes started", state.started.len()));
@@ -374,7 +377,9 @@ impl Role {
             Kind::Orchestrator => ("orchestrator", "--site"),
             Kind::Router => ("router", "--region"),
             Kind::Telemetry => ("telemetry-api", "--region"),
-            Kind::Sentinel | Kind::Route => bail!("{} is no role of the binary", self.site),
+            Kind::Sentinel | Kind::Route | Kind::Store => {
+                bail!("{} is no role of the binary", self.site)
+            }
             Kind::Links => bail!("links that ended have left nothing: take the lab down"),
         };
         let name = format!("{command}.{}", self.site);
@@ -434,6 +439,7 @@ pub fn restart(state: &mut LabState, name: &str, environment: &[(String, String)
     };
     *old = match old.kind {
         Kind::Sentinel => sentinels::start_one(&stack, &launcher, &programs()?, &old.site)?,
+        Kind::Store => members::start_one(&stack, &launcher, &programs()?, &old.site)?,
         Kind::Route => {
             let route = stack.routes.iter().find(|route| route.id().to_string() == name);
             let route = route.with_context(|| format!("the stack has no route {name}"))?;

@@ -6,7 +6,8 @@
 //! given before is obeyed after. Takeover sets begin empty: who may be promoted is proven anew. What the
 //! old store says of data that is held after an accepted loss is kept, where it can still be read.
 //!
-//! It is done by a person, with the orchestrator stopped: the store allows one process.
+//! It is done by a person, with the orchestrators stopped: an embedded store allows one process, and
+//! one that is shared may not be written to by two who know different pasts.
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -17,11 +18,12 @@ use tier0_core::observe::{AgentReport, NodeView, PostgresRole, ProcessState};
 use tier0_core::orchestrator::{adopted_record, first_record};
 use tier0_core::record::{Automatic, Record};
 use tier0_core::words::{Heard, NodeId, Region, Site};
-use tier0_store::{Embedded, Swapped, last_record, set_aside};
+use tier0_store::{AuthorityStore, Embedded, Etcd, EtcdSettings, Swapped, last_record, set_aside};
 use tier0_wire::read_token;
 
 use crate::agents::Agents;
 use crate::driver::wall;
+use crate::server::etcd_settings;
 
 /// What would be, or was, adopted.
 #[derive(Debug, Clone)]
@@ -34,7 +36,39 @@ pub struct Adoption {
     pub record: Record,
     /// Why it is not known which data directories the old record left alone.
     pub held_unknown: Option<String>,
-    directory: PathBuf,
+    place: Place,
+}
+
+/// Where the record lies.
+#[derive(Debug, Clone)]
+enum Place {
+    /// In an embedded store.
+    Directory(PathBuf),
+    /// On an etcd cluster.
+    Etcd(EtcdSettings),
+}
+
+impl Place {
+    /// What it held last, if that can be read. What is there of it may be old.
+    fn last_record(&self) -> anyhow::Result<Option<Record>> {
+        match self {
+            Place::Directory(directory) => Ok(last_record(directory)?),
+            Place::Etcd(settings) => {
+                let settings = settings.clone();
+                apart(move || Ok(Etcd::new(settings)?.load()?))
+            }
+        }
+    }
+}
+
+/// A store on etcd has a runtime of its own, which must not be driven from within another.
+fn apart<T: Send + 'static>(
+    work: impl FnOnce() -> anyhow::Result<T> + Send + 'static,
+) -> anyhow::Result<T> {
+    match std::thread::spawn(work).join() {
+        Ok(result) => result,
+        Err(_) => bail!("the store's thread panicked"),
+    }
 }
 
 /// Ask the agents, and work out the record to begin with. Changes nothing.
@@ -60,6 +94,7 @@ pub async fn plan_adoption(
         std::time::Duration::from_millis(stack.limits.silence_ms),
         // Nothing is granted here.
         std::time::Duration::ZERO,
+        tier0_core::grant::Granter::Only,
     )?;
     let mut reports = Vec::new();
     for region in stack.stack.regions.iter().filter(|region| !lost.contains(region)) {
@@ -87,8 +122,11 @@ pub async fn plan_adoption(
         );
     }
     let mut record = adopted(&stack, writer, &newest);
-    let directory = settings.state_directory.clone();
-    let held_unknown = match last_record(&directory) {
+    let place = match stack.store {
+        None => Place::Directory(settings.state_directory.clone()),
+        Some(_) => Place::Etcd(etcd_settings(&stack, settings.listen)?),
+    };
+    let held_unknown = match place.last_record() {
         Ok(Some(old)) => {
             record.held = still_held(old.held, &record);
             None
@@ -96,18 +134,28 @@ pub async fn plan_adoption(
         Ok(None) => Some("there is no old store".to_owned()),
         Err(error) => Some(error.to_string()),
     };
-    Ok(Adoption { heard, primaries, record, held_unknown, directory })
+    Ok(Adoption { heard, primaries, record, held_unknown, place })
 }
 
-/// Put the record in place; what was in the store is set aside beneath it. Answers where.
-pub fn adopt(adoption: &Adoption) -> anyhow::Result<PathBuf> {
-    use tier0_store::AuthorityStore;
+/// Put the record in place; what was there is kept. Answers where.
+pub fn adopt(adoption: &Adoption) -> anyhow::Result<String> {
+    let directory = match &adoption.place {
+        Place::Directory(directory) => directory,
+        Place::Etcd(settings) => {
+            let (settings, record) = (settings.clone(), adoption.record.clone());
+            let aside = apart(move || Ok(Etcd::new(settings)?.adopt(&record)?))?;
+            return Ok(match aside {
+                Some(key) => format!("etcd's key {key}"),
+                None => "no place: etcd had none that can be read".to_owned(),
+            });
+        }
+    };
     let label = format!("{}", wall().0);
-    let aside = set_aside(&adoption.directory, &label)
+    let aside = set_aside(directory, &label)
         .context("set the old store aside (is the orchestrator stopped?)")?;
-    let mut store = Embedded::open(&adoption.directory).context("begin a new store")?;
+    let mut store = Embedded::open(directory).context("begin a new store")?;
     match store.create(&adoption.record).context("store the adopted record")? {
-        Swapped::Stored => Ok(aside),
+        Swapped::Stored => Ok(aside.display().to_string()),
         Swapped::Lost { .. } => bail!("another record was stored meanwhile"),
     }
 }

@@ -10,9 +10,10 @@ use std::time::{Duration, Instant};
 
 use anyhow::Context;
 use tier0_config::Secret;
+use tier0_core::grant::{Granter, Stamps};
 use tier0_core::observe::AgentReport;
 use tier0_core::order::{Command, Outcome};
-use tier0_core::words::{Heard, Region};
+use tier0_core::words::{Heard, Moment, Region};
 use tier0_wire::{
     CommandAnswer, CommandRequest, Grant, LogLine, PROTOCOL, PollRequest, ProbesAnswer,
 };
@@ -61,8 +62,10 @@ pub struct Agents {
     interval: Duration,
     patience: Duration,
     lease: Duration,
-    /// The newest stamp of each agent, and of which run it is.
-    stamps: Arc<Mutex<BTreeMap<Region, (String, u64)>>>,
+    granter: Granter,
+    /// The stamps of each agent.
+    stamps: Arc<Mutex<BTreeMap<Region, Stamps>>>,
+    began: Instant,
 }
 
 /// How many times its patience an answer is still waited for, to know how long it took.
@@ -82,6 +85,7 @@ impl Agents {
         interval: Duration,
         patience: Duration,
         lease: Duration,
+        granter: Granter,
     ) -> anyhow::Result<Self> {
         Ok(Agents {
             addresses: Arc::new(addresses),
@@ -91,8 +95,27 @@ impl Agents {
             interval,
             patience,
             lease,
+            granter,
             stamps: Arc::default(),
+            began: Instant::now(),
         })
+    }
+
+    /// From when the time of reports and of reads of the store is counted.
+    pub fn began(&self) -> Instant {
+        self.began
+    }
+
+    fn moment(&self) -> Moment {
+        Moment::from_micros(u64::try_from(self.began.elapsed().as_micros()).unwrap_or(u64::MAX))
+    }
+
+    /// A read of the store that began at this moment found this orchestrator acting: stamps that
+    /// came before it may be answered with a lease (L1).
+    pub fn confirmed(&self, begun: Moment) {
+        for stamps in self.stamps().values_mut() {
+            stamps.confirmed(begun);
+        }
     }
 
     /// Tell every agent of the record, at once.
@@ -226,16 +249,19 @@ impl Agents {
     /// The next grant echoes this report's stamp. Only of one that is handed on: a lease is counted
     /// from the newest report that the core has.
     fn keep_stamp(&self, region: &Region, report: &AgentReport) {
-        self.stamps().insert(region.clone(), (report.run.clone(), report.stamp_us));
+        let at = self.moment();
+        let mut stamps = self.stamps();
+        let of_region = stamps.entry(region.clone()).or_insert_with(|| Stamps::new(self.granter));
+        of_region.came((report.run.clone(), report.stamp_us), at);
     }
 
     /// A lease in answer to the newest stamp of an agent, if it has ever sent one (L1).
     fn grant(&self, region: &Region) -> Option<Grant> {
-        let (run, stamp_us) = self.stamps().get(region).cloned()?;
+        let (run, stamp_us) = self.stamps().get(region)?.answerable().cloned()?;
         Some(Grant { run, stamp_us, lease_ms: self.lease.as_millis() as u64 })
     }
 
-    fn stamps(&self) -> std::sync::MutexGuard<'_, BTreeMap<Region, (String, u64)>> {
+    fn stamps(&self) -> std::sync::MutexGuard<'_, BTreeMap<Region, Stamps>> {
         // A panic while holding it leaves plain values behind, which stay usable.
         self.stamps.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -356,7 +382,8 @@ impl Agents {
     }
 }
 
-fn client() -> anyhow::Result<reqwest::Client> {
+/// A client for polls and commands.
+pub(crate) fn client() -> anyhow::Result<reqwest::Client> {
     reqwest::Client::builder()
         .connect_timeout(Duration::from_millis(500))
         .tcp_nodelay(true)
@@ -368,7 +395,7 @@ fn client() -> anyhow::Result<reqwest::Client> {
 }
 
 /// An error with its causes, as one sentence, without the URL.
-fn chain(error: &reqwest::Error) -> String {
+pub(crate) fn chain(error: &reqwest::Error) -> String {
     let kind = if error.is_timeout() {
         "no answer in time"
     } else if error.is_connect() {

@@ -10,14 +10,14 @@ use tier0_store::{OperationResult, OperationSummary, StoreHandle};
 
 use crate::driver::wall;
 
-/// Close what is open and not claimed by the record. What repairs left undone the decider begins
-/// anew.
-pub async fn close_unfinished(store: &StoreHandle, record: &Record) {
+/// Close what is open, not claimed by the record, and older than `until`: what has begun since is this
+/// run's own. What repairs left undone the decider begins anew.
+pub async fn close_unfinished(store: &StoreHandle, record: &Record, until: &OperationId) {
     let claimed = record.claim.as_ref().map(|claim| &claim.operation);
     let operations = store.operations(200, None).await.unwrap_or_default();
     for operation in &operations {
         let open = operation.result == OperationResult::Running;
-        if !open || claimed == Some(&operation.id) {
+        if !open || operation.id >= *until || claimed == Some(&operation.id) {
             continue;
         }
         let closing = Closing::of(operation, &operations, record.finished.as_ref());

@@ -16,6 +16,7 @@ use tier0_wire::OperationBody;
 use tokio::sync::{mpsc, oneshot};
 
 use crate::agents::{Agents, News, Polled};
+use crate::closing::close_unfinished;
 use crate::journal::Journal;
 use crate::metrics::Metrics;
 use crate::report::{self, Answer};
@@ -47,7 +48,7 @@ impl Driver {
         metrics: Arc<Metrics>,
     ) -> anyhow::Result<Driver> {
         let (events, inbox) = mpsc::unbounded_channel();
-        let driver = Driver { events, began: Instant::now() };
+        let driver = Driver { events, began: agents.began() };
         let polled = driver.clone();
         agents.poll_all(move |what| {
             polled.input(match what {
@@ -74,6 +75,7 @@ impl Driver {
             metrics,
             driver: driver.clone(),
             waiting: BTreeMap::new(),
+            acted: false,
         };
         tokio::spawn(turning.turn(inbox));
         Ok(driver)
@@ -83,6 +85,11 @@ impl Driver {
     pub fn input(&self, input: Input) {
         // The loop ends only with the process.
         let _ = self.events.send(Event::Input(Box::new(input)));
+    }
+
+    /// The time of the loop.
+    pub fn moment(&self) -> Moment {
+        self.now().moment
     }
 
     /// Decide with these limits from now on.
@@ -142,6 +149,8 @@ struct Loop {
     metrics: Arc<Metrics>,
     driver: Driver,
     waiting: BTreeMap<OperationId, oneshot::Sender<Answer>>,
+    /// Whether this run was the one that acts, after the last turn.
+    acted: bool,
 }
 
 impl Loop {
@@ -163,17 +172,52 @@ impl Loop {
                     continue;
                 }
             };
+            if let Input::Read { record, begun } = &input
+                && self.core.acts_by(record)
+            {
+                self.agents.confirmed(*begun);
+            }
             let effects = self.core.step(&now, input);
             // Before the effects: a lease must not be granted any more once a move is being stored.
             self.tell_agents();
             for effect in effects {
                 self.perform(&now, effect);
             }
+            self.note_seat(&now);
             self.journal.flush();
         }
     }
 
+    /// Who begins to act ends in the history what the run before left open there. Who acts no more
+    /// knows nothing of how what it was asked for goes on.
+    fn note_seat(&mut self, now: &Now) {
+        let acts = self.core.is_driving();
+        if acts == std::mem::replace(&mut self.acted, acts) {
+            return;
+        }
+        let Some(record) = self.core.record().cloned() else { return };
+        if acts {
+            let (store, until) = (self.store.clone(), now.fresh.clone());
+            tracing::info!(driver = record.driver, "this orchestrator acts");
+            tokio::spawn(async move { close_unfinished(&store, &record, &until).await });
+            return;
+        }
+        tracing::warn!(driver = record.driver, "this orchestrator acts no more");
+        for (id, waiting) in std::mem::take(&mut self.waiting) {
+            let _ = waiting.send(Answer::GoesOnElsewhere { id });
+        }
+    }
+
     fn tell_agents(&self) {
+        if !self.core.settings().seats.is_shared() || self.core.is_driving() {
+            self.tell_of_record();
+        } else {
+            // One that only watches says nothing, which is what agents take it for.
+            self.agents.tell(News::default());
+        }
+    }
+
+    fn tell_of_record(&self) {
         if let Some(record) = self.core.record() {
             self.agents.tell(News {
                 heard: Some(record.heard()),
@@ -199,7 +243,11 @@ impl Loop {
                     let answer = match store.swap(expected, *next).await {
                         Ok(Swapped::Stored) => StoreAnswer::Stored,
                         Ok(Swapped::Lost { current }) => StoreAnswer::Lost { current },
-                        Err(error) => StoreAnswer::Unknown { why: error.to_string() },
+                        Err(error) => {
+                            let why = format!("{:#}", anyhow::Error::from(error));
+                            tracing::warn!(why, "a change of the record was not answered");
+                            StoreAnswer::Unknown { why }
+                        }
                     };
                     reached("orchestrator.stored", what).await;
                     driver.input(Input::Stored(answer));
@@ -305,7 +353,10 @@ async fn load_until_known(store: &StoreHandle, driver: &Driver) {
                 tracing::error!(%error, "the store must be opened anew: ending");
                 std::process::exit(70);
             }
-            Err(error) => tracing::error!(%error, "the store cannot be read"),
+            Err(error) => {
+                let error = format!("{:#}", anyhow::Error::from(error));
+                tracing::error!(error, "the store cannot be read");
+            }
         }
         tokio::time::sleep(std::time::Duration::from_millis(100)).await;
     }

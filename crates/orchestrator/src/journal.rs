@@ -3,6 +3,8 @@
 //! Notes of one turn of the loop go into one transaction. The intent of R5 is the claim in the
 //! record itself, stored by compare-and-swap before the first effect; the journal follows it.
 
+use std::time::Duration;
+
 use tier0_core::orchestrator::{
     Activity, Ended, NearMiss, Note, Noted, Now, Orchestrator, Request,
 };
@@ -10,15 +12,17 @@ use tier0_core::order::Refusal;
 use tier0_core::record::{OperationKind, Record};
 use tier0_core::words::{Epoch, OperationId, Region, Revision};
 use tier0_store::{
-    JournalBatch, JournalEvent, NewEntry, OperationResult, OperationSummary, StoreHandle,
+    JournalBatch, JournalEvent, NewEntry, OperationResult, OperationSummary, StoreError,
+    StoreHandle,
 };
 use tier0_wire::OperationBody;
+use tokio::sync::mpsc;
 
 use crate::report;
 
 /// Collects what one turn of the loop has to say.
 pub struct Journal {
-    store: StoreHandle,
+    writer: mpsc::UnboundedSender<JournalBatch>,
     batches: Vec<JournalBatch>,
     epochs: std::collections::BTreeMap<OperationId, Epoch>,
 }
@@ -26,7 +30,9 @@ pub struct Journal {
 impl Journal {
     /// A journal in a store.
     pub fn new(store: StoreHandle) -> Self {
-        Journal { store, batches: Vec::new(), epochs: Default::default() }
+        let (writer, queue) = mpsc::unbounded_channel();
+        tokio::spawn(write_in_order(store, queue));
+        Journal { writer, batches: Vec::new(), epochs: Default::default() }
     }
 
     /// A line.
@@ -158,15 +164,39 @@ impl Journal {
         self.batches.push(JournalBatch::from(summary));
     }
 
-    /// Hand everything to the store, in order. The store's thread writes it; nobody waits.
+    /// Hand everything to the store, in order; nobody waits.
     pub fn flush(&mut self) {
         for batch in self.batches.drain(..) {
-            let store = self.store.clone();
-            tokio::spawn(async move {
-                if let Err(error) = store.append(batch).await {
-                    tracing::error!(%error, "a line of the journal is lost");
+            // The writer ends only with the process.
+            let _ = self.writer.send(batch);
+        }
+    }
+}
+
+/// Between two attempts at a store that is away.
+const AGAIN_AFTER: Duration = Duration::from_millis(200);
+
+/// So many batches wait for a store that is away; then the oldest is given up, and said to be.
+const WAIT_MOST: usize = 1_000;
+
+/// Write what comes. A store that is away for a while (a cluster without a majority) gets it when it
+/// is back; a line may then be there twice, if it is not known whether the first attempt arrived.
+async fn write_in_order(store: StoreHandle, mut queue: mpsc::UnboundedReceiver<JournalBatch>) {
+    while let Some(batch) = queue.recv().await {
+        loop {
+            match store.append(batch.clone()).await {
+                Ok(()) => break,
+                Err(StoreError::Access { .. } | StoreError::Unknown { .. })
+                    if queue.len() < WAIT_MOST =>
+                {
+                    tokio::time::sleep(AGAIN_AFTER).await;
                 }
-            });
+                Err(error) => {
+                    let error = format!("{:#}", anyhow::Error::from(error));
+                    tracing::error!(error, "a line of the journal is lost");
+                    break;
+                }
+            }
         }
     }
 }

@@ -23,6 +23,11 @@ pub enum Answer {
         /// Why.
         refusal: Refusal,
     },
+    /// Another orchestrator has taken it over, and will know how it ends.
+    GoesOnElsewhere {
+        /// The id that the request had.
+        id: OperationId,
+    },
 }
 
 /// An operation as the API shows it.

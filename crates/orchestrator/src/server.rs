@@ -2,24 +2,31 @@
 //! and the API.
 
 use std::net::SocketAddr;
+use std::os::unix::fs::DirBuilderExt;
 use std::path::Path;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, anyhow};
 use tier0_config::{Follower, OrchestratorSettings, Reader, Stack};
-use tier0_core::orchestrator::{Input, Limits, Orchestrator, Settings, first_record};
+use tier0_core::grant::Granter;
+use tier0_core::orchestrator::{Input, Limits, Orchestrator, Seats, Settings, first_record};
 use tier0_core::record::{Automatic, DatastoreKind, Record};
 use tier0_core::words::{Lineage, NodeId, Site};
 use tier0_listen::listen;
-use tier0_store::{Embedded, OpenError, OperationResult, StoreHandle};
+use tier0_store::{
+    Embedded, Etcd, EtcdCredentials, EtcdSettings, OpenError, OperationResult, StoreError,
+    StoreHandle,
+};
 use tier0_wire::{OperationBody, read_token};
 
 use crate::agents::Agents;
-use crate::api::{self, Access, Begun, Shared};
+use crate::api::{self, Access, Begun, Forward, Shared};
 use crate::availability;
 use crate::driver::{Driver, wall};
+use crate::following;
 use crate::metrics::Metrics;
+use crate::peers::{self, Peer};
 use crate::readiness::Kept;
 
 /// How long requests may go on after the end was asked for.
@@ -27,6 +34,10 @@ const DRAIN: Duration = Duration::from_secs(2);
 
 /// How long the lock of an orchestrator that has just ended is waited for.
 const PREDECESSOR_ENDS_WITHIN: Duration = Duration::from_secs(5);
+
+/// How long the members of the store's cluster are waited for before this process ends, to be started
+/// again by whoever looks after it.
+const CLUSTER_FORMS_WITHIN: Duration = Duration::from_secs(60);
 
 /// Run the orchestrator of a site until `shutdown` resolves.
 pub async fn run(
@@ -42,23 +53,27 @@ pub async fn run(
         .ok_or_else(|| anyhow!("{} has no [[orchestrator]] for site {site}", config.display()))?
         .clone();
     let access = access(&settings)?;
-    let store = open_store(&settings.state_directory).await.context("open the store")?;
-    let store = StoreHandle::start(store).context("start the store")?;
+    let Stores { store, followed } = open_stores(&stack, &settings).await?;
     let driver_name = format!("{site}-{}", uuid::Uuid::now_v7());
     let record = record(&store, &stack, &driver_name).await?;
-    crate::closing::close_unfinished(&store, &record).await;
     let agents = Agents::new(
         stack.agents.iter().map(|agent| (agent.region.clone(), agent.listen)).collect(),
         read_token(&stack.stack.role_token_file).context("read the role token")?,
         stack.limits.poll_interval(),
         Duration::from_millis(stack.limits.silence_ms),
         Duration::from_millis(stack.limits.lease_ms),
+        match followed {
+            Some(_) => Granter::OneOfSeveral,
+            None => Granter::Only,
+        },
     )?;
     let metrics = Arc::new(Metrics::new(env!("CARGO_PKG_VERSION")));
     if let Some(moved) = last_move(&store).await {
         metrics.last_move(&moved);
     }
-    let core = Orchestrator::new(core_settings(&stack), driver_name);
+    let role_token =
+        Arc::new(read_token(&stack.stack.role_token_file).context("read the role token")?);
+    let core = Orchestrator::new(core_settings(&stack, site), driver_name);
     let driver = Driver::start(core, store.clone(), agents.clone(), Arc::clone(&metrics))?;
     let mut knocking = tokio::task::JoinSet::new();
     for (node, kind, address) in servers(&stack) {
@@ -68,6 +83,20 @@ pub async fn run(
         }));
     }
     driver.input(Input::Loaded(record));
+    let others = peers::others(&stack, site);
+    let mut watching = tokio::task::JoinSet::new();
+    if let Some(followed) = followed {
+        watching.spawn(following::keep_near(store.clone(), driver.clone()));
+        watching.spawn(following::keep_reading(
+            followed,
+            driver.clone(),
+            stack.limits.poll_interval(),
+        ));
+        for (_, address) in &others {
+            let peer = Peer::new(*address, Arc::clone(&role_token), &stack.limits)?;
+            watching.spawn(peer.keep_asking(driver.clone()));
+        }
+    }
     let availability = availability::Kept::start(
         &driver,
         &agents,
@@ -93,11 +122,58 @@ pub async fn run(
         availability: Arc::clone(&availability),
         metrics,
         access,
+        forward: Forward::new(others, role_token)?,
         begun: Begun::default(),
     });
     let served = serve(&settings, shared, shutdown).await;
     availability.write();
     served
+}
+
+/// The store, and where others write to it too, a second way to it: what is read to follow them is
+/// not waited for by what is written.
+struct Stores {
+    store: StoreHandle,
+    followed: Option<StoreHandle>,
+}
+
+async fn open_stores(stack: &Stack, settings: &OrchestratorSettings) -> anyhow::Result<Stores> {
+    let directory = &settings.state_directory;
+    if stack.store.is_none() {
+        let store = open_store(directory).await.context("open the store")?;
+        let store = StoreHandle::start(store).context("start the store")?;
+        return Ok(Stores { store, followed: None });
+    }
+    // The account of availability lies there.
+    std::fs::DirBuilder::new()
+        .recursive(true)
+        .mode(0o700)
+        .create(directory)
+        .with_context(|| format!("make {}", directory.display()))?;
+    let start = || {
+        let etcd = Etcd::new(etcd_settings(stack, settings.listen)?)?;
+        StoreHandle::start(etcd).context("start the store")
+    };
+    Ok(Stores { store: start()?, followed: Some(start()?) })
+}
+
+/// The way to the etcd cluster, the member on this orchestrator's own address first.
+pub(crate) fn etcd_settings(stack: &Stack, here: SocketAddr) -> anyhow::Result<EtcdSettings> {
+    let store = stack.store.as_ref().context("the stack has no [store]")?;
+    let mut members = store.etcd.clone();
+    members.sort_by_key(|member| member.ip() != here.ip());
+    let credentials = match (&store.user, &store.password_file) {
+        (Some(user), Some(file)) => Some(EtcdCredentials {
+            user: user.clone(),
+            password: file.read().context("read etcd's password")?.expose().to_owned(),
+        }),
+        _ => None,
+    };
+    Ok(EtcdSettings {
+        endpoints: members.iter().map(ToString::to_string).collect(),
+        stack: stack.stack.name.clone(),
+        credentials,
+    })
 }
 
 /// An orchestrator that was killed holds its lock until the kernel has taken it off, which may be a
@@ -123,9 +199,25 @@ fn access(settings: &OrchestratorSettings) -> anyhow::Result<Access> {
     })
 }
 
+/// The first read: the members of a cluster that was just started find each other first.
+async fn first_load(store: &StoreHandle) -> Result<Option<Record>, StoreError> {
+    let began = Instant::now();
+    loop {
+        match store.load().await {
+            Err(error @ (StoreError::Access { .. } | StoreError::Unknown { .. }))
+                if began.elapsed() < CLUSTER_FORMS_WITHIN =>
+            {
+                tracing::warn!(error = %anyhow::Error::from(error), "the store does not answer yet");
+                tokio::time::sleep(Duration::from_millis(200)).await;
+            }
+            answered => return answered,
+        }
+    }
+}
+
 /// The record in the store; the very first start of a stack makes it.
 async fn record(store: &StoreHandle, stack: &Stack, driver: &str) -> anyhow::Result<Record> {
-    if let Some(record) = store.load().await.context("read the authority record")? {
+    if let Some(record) = first_load(store).await.context("read the authority record")? {
         if record.stack != stack.stack.name {
             return Err(anyhow!(
                 "the store holds the record of stack {}, the configuration is of {}",
@@ -193,10 +285,14 @@ async fn last_move(store: &StoreHandle) -> Option<OperationBody> {
     serde_json::from_value(moved.report).ok()
 }
 
-fn core_settings(stack: &Stack) -> Settings {
+fn core_settings(stack: &Stack, site: &Site) -> Settings {
     Settings {
         stack: stack.stack.name.clone(),
         shape: stack.shape(),
+        seats: Seats {
+            here: site.clone(),
+            order: stack.orchestrators.iter().map(|one| one.site.clone()).collect(),
+        },
         limits: core_limits(&stack.limits),
     }
 }

@@ -1,5 +1,6 @@
 //! What `GET /status` says: the record, and what the newest reports show of every node.
 
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 use tier0_core::observe::{
@@ -74,8 +75,33 @@ pub fn status(core: &Orchestrator, now: &Now) -> Option<StatusBody> {
         routes: shape.routes.keys().map(|id| route(core, now, id)).collect(),
         availability: None,
         agents,
+        acting: core
+            .settings()
+            .seats
+            .is_shared()
+            .then(|| core.acting_site())
+            .flatten()
+            .map(ToString::to_string),
+        orchestrators: orchestrators(core, now),
         version: env!("CARGO_PKG_VERSION").to_owned(),
     })
+}
+
+/// Why each of several orchestrators is not heard.
+fn orchestrators(core: &Orchestrator, now: &Now) -> BTreeMap<String, Option<String>> {
+    let seats = &core.settings().seats;
+    if !seats.is_shared() {
+        return BTreeMap::new();
+    }
+    let window = core.window();
+    let silent = |age: Option<Duration>| match age {
+        Some(age) if age < window => None,
+        Some(age) => Some(format!("silent for {:.1} s", age.as_secs_f64())),
+        None => Some("never heard".to_owned()),
+    };
+    let others = core.peers(now).into_iter();
+    let others = others.map(|(site, age)| (site.to_string(), silent(age)));
+    others.chain([(seats.here.to_string(), None)]).collect()
 }
 
 fn automatic(core: &Orchestrator, now: &Now, record: &Record) -> AutomaticStatus {

@@ -52,7 +52,11 @@ fn stack_file(directory: &Path, listen: SocketAddr) -> String {
         .write_all(b"token")
         .unwrap();
     let token = token.to_str().unwrap();
-    tier0_config::example()
+    // The only orchestrator keeps its own store.
+    let example = tier0_config::example();
+    let (before, store) = example.split_once("[store]").unwrap();
+    let (_, after) = store.split_once("\n\n").unwrap();
+    format!("{before}\n{after}")
         .replace("10.0.3.10:8003", &listen.to_string())
         .replace("also_listen = [\"127.0.0.1:8003\"]", "")
         .replace("/var/lib/tier0/orchestrator", directory.join("state").to_str().unwrap())

@@ -98,6 +98,12 @@ pub trait AuthorityStore: Send {
         at: WallMillis,
     ) -> Result<Option<OperationId>, StoreError>;
 
+    /// Have whatever decides for the store be near to this process, where there is a choice: what is
+    /// far away may be lost with the writer's region.
+    fn draw_near(&mut self) -> Result<(), StoreError> {
+        Ok(())
+    }
+
     /// Nothing was asked for a while: a good moment for work that would delay a call.
     fn idle(&mut self) {}
 }

@@ -23,8 +23,8 @@ pub enum StoreError {
     },
     /// What is stored does not match its checksum or its shape.
     #[error(
-        "the store is damaged: {what}; stop the orchestrator, keep a copy of its state \
-         directory, then run `tier0 authority adopt`"
+        "the store is damaged: {what}; stop the orchestrator, keep a copy of what the store has, \
+         then run `tier0 authority adopt`"
     )]
     Damaged {
         /// What does not fit.

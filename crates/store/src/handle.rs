@@ -126,6 +126,11 @@ impl StoreHandle {
             .await
     }
 
+    /// See [`AuthorityStore::draw_near`].
+    pub async fn draw_near(&self) -> Result<(), StoreError> {
+        self.call("draw the store near", |store| store.draw_near()).await
+    }
+
     /// Carry out what was asked before, then close the store; returns when it can be opened again.
     /// From then on every clone answers [`StoreError::Closed`]; a call that was made before that and
     /// after this one was asked for answers [`StoreError::Unknown`], although nothing was stored.

@@ -14,7 +14,8 @@ use crate::exit::{Exit, Failure};
 
 /// Where the orchestrator is, and with which token it is asked.
 pub struct Api {
-    base: String,
+    /// Any of them passes on what it is asked to the one that acts.
+    bases: Vec<String>,
     token_file: Option<PathBuf>,
     accept_loss_token_file: Option<PathBuf>,
     client: reqwest::Client,
@@ -42,9 +43,11 @@ impl Api {
             Some(_) => None,
             None => tier0_lab::state::discover()?,
         };
-        let base = match (&target.api, &lab) {
-            (Some(api), _) => api.trim_end_matches('/').to_owned(),
-            (None, Some(lab)) => lab.api.clone(),
+        let bases = match (&target.api, &lab) {
+            (Some(apis), _) => {
+                apis.split(',').map(|api| api.trim().trim_end_matches('/').to_owned()).collect()
+            }
+            (None, Some(lab)) => std::iter::once(&lab.api).chain(&lab.more_apis).cloned().collect(),
             (None, None) => {
                 return Err(Failure {
                     what: "no orchestrator is named, and there is no lab on this machine"
@@ -60,7 +63,7 @@ impl Api {
         };
         let of_lab = lab.as_ref();
         Ok(Api {
-            base,
+            bases,
             token_file: target
                 .token_file
                 .clone()
@@ -88,18 +91,37 @@ impl Api {
     }
 
     async fn read(&self, path: &str) -> anyhow::Result<reqwest::Response> {
-        let mut request = self.client.get(format!("{}{path}", self.base)).timeout(READ_WITHIN);
-        if let Some(file) = self.token_file.as_ref().filter(|file| file.exists()) {
-            // Reading may be open: a token that cannot be read is not in the way then.
-            if let Ok(token) = Secret::from_file(file) {
-                request = request.bearer_auth(token.expose());
+        // Reading may be open: a token that cannot be read is not in the way then.
+        let file = self.token_file.as_ref().filter(|file| file.exists());
+        let token = file.and_then(|file| Secret::from_file(file).ok());
+        let asked = self.first(|base| {
+            let request = self.client.get(format!("{base}{path}")).timeout(READ_WITHIN);
+            match &token {
+                Some(token) => request.bearer_auth(token.expose()),
+                None => request,
             }
-        }
-        let answer = request.send().await.map_err(|error| self.unreachable(&error))?;
+        });
+        let answer = asked.await.map_err(|error| self.unreachable(&error))?;
         if !answer.status().is_success() {
             return Err(problem(answer).await.into());
         }
         Ok(answer)
+    }
+
+    /// The answer of the first orchestrator that can be connected to. What was sent to one may have
+    /// had an effect, and is not sent to the next.
+    async fn first(
+        &self,
+        request: impl Fn(&str) -> reqwest::RequestBuilder,
+    ) -> reqwest::Result<reqwest::Response> {
+        let mut bases = self.bases.iter().peekable();
+        loop {
+            let base = bases.next().map_or("", String::as_str);
+            match request(base).send().await {
+                Err(error) if error.is_connect() && bases.peek().is_some() => {}
+                answered => return answered,
+            }
+        }
     }
 
     /// Ask for an operation. The body comes whether it succeeded or not; refusals are errors.
@@ -139,16 +161,19 @@ impl Api {
             hint: None,
             code: Exit::Usage,
         })?;
-        let mut request = self
-            .client
-            .post(format!("{}{path}", self.base))
-            .bearer_auth(token.expose())
-            .timeout(OPERATION_WITHIN)
-            .json(body);
-        if let Some(key) = idempotency_key {
-            request = request.header("idempotency-key", key);
-        }
-        let answer = request.send().await.map_err(|error| {
+        let asked = self.first(|base| {
+            let request = self
+                .client
+                .post(format!("{base}{path}"))
+                .bearer_auth(token.expose())
+                .timeout(OPERATION_WITHIN)
+                .json(body);
+            match idempotency_key {
+                Some(key) => request.header("idempotency-key", key),
+                None => request,
+            }
+        });
+        let answer = asked.await.map_err(|error| {
             if error.is_connect() {
                 return self.unreachable(&error);
             }
@@ -203,7 +228,10 @@ impl Api {
             deepest = cause;
         }
         Failure {
-            what: format!("the orchestrator at {} does not answer: {deepest}", self.base),
+            what: match self.bases.as_slice() {
+                [only] => format!("the orchestrator at {only} does not answer: {deepest}"),
+                all => format!("no orchestrator of {} answers: {deepest}", all.join(", ")),
+            },
             hint: Some(
                 "data servers go on without it; is it running? (`systemctl status \
                  tier0-orchestrator`, or `tier0 lab status`)"

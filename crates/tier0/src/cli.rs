@@ -33,7 +33,8 @@ pub struct Cli {
 /// How to reach an orchestrator.
 #[derive(Debug, Clone, Args)]
 pub struct Target {
-    /// The orchestrator's address; without it the lab on this machine is looked for.
+    /// The orchestrator's address, or those of several, separated by commas: the first that answers
+    /// is asked. Without it the lab on this machine is looked for.
     #[arg(long, env = "TIER0_API", value_name = "URL", global = true)]
     pub api: Option<String>,
     /// A file with the token to use, mode 0600.
@@ -323,7 +324,7 @@ fn seconds(text: &str) -> Result<u64, String> {
 pub enum AuthorityCommand {
     /// Begin the record anew from what the agents have heard, after the store was lost
     ///
-    /// Stop the orchestrator first. The old store is set aside, never deleted. Takeover sets begin
+    /// Stop every orchestrator first. The old store is set aside, never deleted. Takeover sets begin
     /// empty, so the stack is exposed until its standbys have joined again, which they do by
     /// themselves.
     Adopt(AdoptArgs),

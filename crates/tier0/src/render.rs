@@ -50,6 +50,14 @@ pub fn status(body: &StatusBody) {
             println!("agent       {region}: {why}");
         }
     }
+    if !body.orchestrators.is_empty() {
+        println!("acting      {}", body.acting.as_deref().unwrap_or("nobody"));
+    }
+    for (site, silent) in &body.orchestrators {
+        if let Some(why) = silent {
+            println!("watching    {site}: {why}");
+        }
+    }
     for operation in body.operation.iter().chain(&body.repairs) {
         let node = operation.node.as_deref().unwrap_or(&operation.target_region);
         println!(

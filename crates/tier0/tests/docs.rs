@@ -293,12 +293,16 @@ fn blocks<'a>(page: &'a str, kind: &str) -> Vec<&'a str> {
 fn deployment__the_stack_file_can_be_used() {
     let page = std::fs::read_to_string(root().join("docs/deployment.md")).unwrap();
     let examples = blocks(&page, "toml");
-    assert_eq!(examples.len(), 1);
-    let path = std::env::temp_dir().join(format!("tier0-docs-{}.toml", std::process::id()));
-    std::fs::write(&path, examples[0]).unwrap();
-    let loaded = tier0_config::Stack::load(&path);
-    std::fs::remove_file(&path).unwrap();
-    let stack = loaded.unwrap_or_else(|error| panic!("{error}"));
+    let [example, three] = examples.as_slice() else { panic!("{} examples", examples.len()) };
+    let load = |text: &str| {
+        let path = std::env::temp_dir().join(format!("tier0-docs-{}.toml", std::process::id()));
+        std::fs::write(&path, text).unwrap();
+        let loaded = tier0_config::Stack::load(&path);
+        std::fs::remove_file(&path).unwrap();
+        loaded.unwrap_or_else(|error| panic!("{error}"))
+    };
+    assert_eq!(load(&format!("{example}\n{three}")).orchestrators.len(), 3);
+    let stack = load(example);
     let text = stack.to_toml().unwrap();
     let limits = text.split_once("[limits]\n").unwrap().1;
     for line in limits.lines().take_while(|line| !line.is_empty()) {

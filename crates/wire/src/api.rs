@@ -141,6 +141,12 @@ pub struct StatusBody {
     pub availability: Option<crate::AvailabilityBrief>,
     /// Each agent: region to why it is not answering, or null.
     pub agents: BTreeMap<String, Option<String>>,
+    /// Where several orchestrators share a store: the site of the one that acts, if it is known.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub acting: Option<String>,
+    /// Each of several orchestrators: site to why it is not heard, or null.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub orchestrators: BTreeMap<String, Option<String>>,
     /// The build.
     pub version: String,
 }

@@ -18,6 +18,7 @@ use super::input::{Consent, Now};
 use super::output::Effect;
 use super::reach::Sight;
 use super::requests::Beginning;
+use super::seat::Votes;
 use super::{MovePolicy, Orchestrator};
 
 /// Why a writer's server counts as dead.
@@ -64,6 +65,8 @@ pub struct Doubt {
     pub from_here: Sight,
     /// How it looks to the other region's agent.
     pub from_target: Sight,
+    /// What the sites say of it that have an orchestrator.
+    pub votes: Votes,
     /// Why it counts as dead, once it does.
     pub cause: Option<Cause>,
 }
@@ -103,6 +106,8 @@ pub struct Watched<'a> {
     pub target_down: bool,
     /// A standby in the other region is not in the takeover set.
     pub unproven: bool,
+    /// The store that the orchestrators share has said nothing for long.
+    pub store_silent: bool,
     /// Another move for this cause was made a short while ago.
     pub cooling: bool,
     /// What is set.
@@ -112,6 +117,17 @@ pub struct Watched<'a> {
 impl Watched<'_> {
     fn is_dead(&self) -> bool {
         self.doubt.is_some_and(|doubt| doubt.cause.is_some())
+    }
+
+    /// Nothing is seen of it here and in the other region, but fewer sites say so than are more than
+    /// half, for twice as long as is enough.
+    fn lacks_votes(&self) -> bool {
+        self.doubt.is_some_and(|doubt| {
+            let long = matches!(doubt.word, Word::Silent(time) if time >= self.window * 2);
+            let unseen =
+                doubt.from_here.is_blind(self.window) && doubt.from_target.is_blind(self.window);
+            long && unseen && !doubt.votes.are_enough()
+        })
     }
 
     /// Whether its agent has been silent for a whole window and it looks so.
@@ -188,6 +204,12 @@ pub const AUTOMATIC: &[AutomaticRow] = &[
         sentence: "the writer's server answers the other region: a link is dead, not a region",
     },
     AutomaticRow {
+        id: "A16",
+        applies: |it| it.silent_and(|doubt| doubt.votes.sees.is_some()),
+        reaction: Reaction::HoldBack,
+        sentence: "the writer's region answers another orchestrator: a link is dead, not a region",
+    },
+    AutomaticRow {
         id: "A07",
         applies: |it| it.target_silent && (it.is_dead() || it.silent_and(|_| true)),
         reaction: Reaction::HoldBack,
@@ -200,10 +222,22 @@ pub const AUTOMATIC: &[AutomaticRow] = &[
         sentence: "the other region's agent was silent too until just now: the writer's may be heard next",
     },
     AutomaticRow {
+        id: "A17",
+        applies: |it| it.lacks_votes(),
+        reaction: Reaction::HoldBack,
+        sentence: "fewer sites than a majority say that the writer's region is silent",
+    },
+    AutomaticRow {
         id: "A08",
         applies: |it| !it.is_dead(),
         reaction: Reaction::Wait,
         sentence: "it has not been so for long enough to say that the writer is dead",
+    },
+    AutomaticRow {
+        id: "A18",
+        applies: |it| it.store_silent,
+        reaction: Reaction::HoldBack,
+        sentence: "the store of the record does not answer: no move can be recorded",
     },
     AutomaticRow {
         id: "A09",
@@ -274,6 +308,13 @@ impl Watch {
     /// This run acts, from now on if it has not before.
     pub(super) fn begin(&mut self, now: Moment) {
         self.began.get_or_insert(now);
+    }
+
+    /// This run acts no more, for now. What it saw alive it goes on seeing.
+    pub(super) fn end(&mut self) {
+        let lived = std::mem::take(&mut self.lived);
+        let hangs_since = std::mem::take(&mut self.hangs_since);
+        *self = Watch { lived, hangs_since, ..Watch::default() };
     }
 
     /// When this run began to act.
@@ -479,6 +520,7 @@ impl Orchestrator {
             cooling: doubt.and_then(|doubt| doubt.cause).is_some_and(|cause| {
                 self.watch.not_before.get(&cause).is_some_and(|until| *until > now.moment)
             }),
+            store_silent: self.store_is_silent(now).is_some(),
             mode: record.automatic.mode_at(now.wall),
         }
     }
@@ -511,6 +553,7 @@ impl Orchestrator {
         let from_here = self.reach.sight(now.moment, &node);
         let word = self.word(now, &node, from_here)?;
         let from_target = self.sight_from(now, target, &node);
+        let votes = self.votes(now, target, &node, from_here, from_target);
         let window = self.window();
         let cause = match word {
             Word::Ended => Some(Cause::Exit),
@@ -525,10 +568,10 @@ impl Orchestrator {
                 let refused = matches!(from_here, Sight::Refused(_));
                 let long = time >= window || refused && time >= window / 3;
                 let unseen = from_here.is_blind(window) && from_target.is_blind(window);
-                (long && unseen).then_some(Cause::Silence)
+                (long && unseen && votes.are_enough()).then_some(Cause::Silence)
             }
         };
-        Some(Doubt { node, word, from_here, from_target, cause })
+        Some(Doubt { node, word, from_here, from_target, votes, cause })
     }
 
     /// What the writer's own agent says; `None` if its server works.

@@ -603,7 +603,11 @@ impl Orchestrator {
         }
         self.floors_at = now.moment;
         if !floors.is_empty() {
-            self.wanted.push_back(Wanted { change: Change::Floors { floors }, by: None });
+            self.wanted.push_back(Wanted {
+                change: Change::Floors { floors },
+                since: now.moment,
+                by: None,
+            });
         }
     }
 

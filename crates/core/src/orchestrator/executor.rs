@@ -68,7 +68,11 @@ impl Orchestrator {
                         self.end_repairs(now, id, out);
                     }
                     self.begins(now, id, &key, None, out);
-                    self.wanted.push_back(Wanted { change, by: Some((id.clone(), key)) });
+                    self.wanted.push_back(Wanted {
+                        change,
+                        since: now.moment,
+                        by: Some((id.clone(), key)),
+                    });
                     return true;
                 }
                 Begin::Settle(verdict) => {

@@ -8,6 +8,8 @@ use crate::record::{AutomaticMode, Record};
 use crate::steps::StepKey;
 use crate::words::{DatastoreName, Moment, NodeId, OperationId, Region, Stamp, WallMillis};
 
+use super::seat::PeerReport;
+
 /// What the driver hands over with every input: the time, and an operation id that has never been
 /// used. The core takes at most one id per input.
 #[derive(Debug, Clone, PartialEq)]
@@ -22,12 +24,20 @@ pub struct Now {
 
 /// Everything that can happen.
 #[derive(Debug, Clone, PartialEq)]
-#[expect(clippy::large_enum_variant, reason = "one at a time is alive; a box would only hide it")]
 pub enum Input {
     /// The store was read.
     Loaded(Record),
+    /// A store that several orchestrators share was read, as often as agents are asked.
+    Read {
+        /// What it holds.
+        record: Record,
+        /// When the read was begun, by this orchestrator's monotonic clock.
+        begun: Moment,
+    },
     /// The store answered a compare-and-swap.
     Stored(StoreAnswer),
+    /// Another orchestrator said what it sees.
+    Peer(PeerReport),
     /// An agent reported.
     Report(AgentReport),
     /// An agent could not be asked.

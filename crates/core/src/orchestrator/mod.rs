@@ -24,6 +24,7 @@ mod protection;
 mod reach;
 mod requests;
 mod routes;
+mod seat;
 mod seen;
 mod settings;
 mod timing;
@@ -33,7 +34,7 @@ use std::time::Duration;
 
 use crate::guard::Guard;
 use crate::observe::{MovePolicy, NodeView, PostgresView};
-use crate::order::Order;
+use crate::order::{Order, Refusal};
 use crate::record::{ClaimPhase, OperationKind, Record};
 use crate::steps::StepKey;
 use crate::words::{
@@ -42,6 +43,7 @@ use crate::words::{
 
 use automatic::Watch;
 use reach::Reaches;
+use seat::Peers;
 
 pub use activity::{
     Activity, Ended, Facts, Progress, Sent, StepState, Verdict, back_plan, forward_plan, plan,
@@ -54,8 +56,9 @@ pub use lag::Lag;
 pub use output::{Effect, Note, Noted};
 pub use protection::{Covered, PROTECTION, ProtectionRow, ProtectionVerdict};
 pub use reach::Sight;
+pub use seat::{PeerReport, SEAT, SeatRow, Seating, Takes, Votes};
 pub use seen::{Answering, RegionSeen, Seen};
-pub use settings::{Limits, Settings};
+pub use settings::{Limits, Seats, Settings};
 pub use timing::{Durations, FalseAlarm, Quantiles, Timing};
 
 /// Everything an orchestrator remembers between two inputs.
@@ -78,17 +81,32 @@ pub struct Orchestrator {
     floors_at: Moment,
     explained: BTreeMap<String, &'static str>,
     reach: Reaches,
+    peers: Peers,
     watch: Watch,
+    /// When the store last said what it holds: a read that began before that says less.
+    settled_at: Moment,
+    /// When it was last read, where others write to it too.
+    read_at: Moment,
     /// When the newest swap was sent to the store: from then on the old side is granted nothing.
     swap_sent: Option<Moment>,
     timing: Timing,
+    stepped_at: Moment,
+    /// When this run itself had last stood still for longer than an agent may be silent.
+    stood_still: Option<Moment>,
 }
 
 /// A change of the record that waits its turn.
 #[derive(Debug, Clone)]
 struct Wanted {
     change: Change,
+    since: Moment,
     by: Option<(OperationId, StepKey)>,
+}
+
+impl Wanted {
+    fn is_drive(&self) -> bool {
+        matches!(self.change, Change::Drive { .. })
+    }
 }
 
 /// A change of the record that is being stored.
@@ -125,9 +143,14 @@ impl Orchestrator {
             floors_at: Moment::ZERO,
             explained: BTreeMap::new(),
             reach: Reaches::default(),
+            peers: Peers::default(),
             watch: Watch::default(),
+            settled_at: Moment::ZERO,
+            read_at: Moment::ZERO,
             swap_sent: None,
             timing: Timing::default(),
+            stepped_at: Moment::ZERO,
+            stood_still: None,
         }
     }
 
@@ -160,7 +183,11 @@ impl Orchestrator {
     /// An agent's answer took so long. One that came too late and is not of the writer's region is
     /// not counted: that region was silent and was left for it, or it is one whose silence moves
     /// nothing. Counted, an outage that was rightly acted on would make the next one longer.
-    fn timed(&mut self, region: Region, took: Duration) {
+    fn timed(&mut self, now: Moment, region: Region, took: Duration) {
+        if self.stood_still.is_some_and(|until| now.since(until) < took) {
+            // What it measured is how long it was frozen itself.
+            return;
+        }
         let writer = self.record.as_ref().map(|record| &record.writer);
         if took <= self.window() || writer == Some(&region) {
             self.timing.polled(region, took);
@@ -190,8 +217,14 @@ impl Orchestrator {
     /// Take in what happened and say what should be done.
     pub fn step(&mut self, now: &Now, input: Input) -> Vec<Effect> {
         let mut out = Vec::new();
+        if now.moment.since(self.stepped_at) >= self.settings.limits.silence {
+            self.stood_still = Some(now.moment);
+        }
+        self.stepped_at = now.moment;
         match input {
             Input::Loaded(record) => self.loaded(now, record, &mut out),
+            Input::Read { record, begun } => self.read(now, record, begun, &mut out),
+            Input::Peer(report) => self.peers.heard(now.moment, report),
             Input::Stored(answer) => self.stored(now, answer, &mut out),
             Input::Report(report) => self.reported(now, report, &mut out),
             Input::Missed { region, why } => {
@@ -205,12 +238,13 @@ impl Orchestrator {
             Input::Asked(request) => self.asked(now, request, &mut out),
             Input::Knocked { node, knock } => self.reach.knocked(now.moment, node, knock),
             Input::RoundTrip { region, took } => {
-                self.timed(region, took);
+                self.timed(now.moment, region, took);
                 // The report that came with it is an input of its own.
                 return out;
             }
             Input::Tick => {}
         }
+        self.take_seat(now, &mut out);
         if self.is_driving() {
             // Before anything is decided: leases of the run before are waited out from here on.
             self.watch.begin(now.moment);
@@ -235,11 +269,17 @@ impl Orchestrator {
             && self.record.as_ref().is_some_and(|record| record.driver == self.driver)
     }
 
+    /// Whether this run acts by a record.
+    pub fn acts_by(&self, record: &Record) -> bool {
+        record.driver == self.driver
+    }
+
     fn loaded(&mut self, now: &Now, record: Record, out: &mut Vec<Effect>) {
         if self.went_back(&record, out) {
             return;
         }
         let settled = self.storing.take();
+        self.settled_at = now.moment;
         let driving = record.driver == self.driver;
         self.record = Some(record);
         let heard: Vec<(Region, Heard)> = self
@@ -258,27 +298,70 @@ impl Orchestrator {
                 self.change_is_stored(now, storing.wanted, out);
                 return;
             }
-            if !driving && !matches!(storing.wanted.change, Change::Drive { .. }) {
+            if storing.wanted.is_drive() {
+                return;
+            }
+            if !driving {
                 // It may have been stored and gone on from since: that is the other run's to know.
                 self.depose();
                 return;
             }
+            if let (Change::Claim(_), Some((operation, key))) =
+                (&storing.wanted.change, &storing.wanted.by)
+                && now.moment.since(storing.wanted.since) > self.settings.limits.command
+            {
+                // What was asked for, or seen, is no longer so for sure; and nothing was touched.
+                let refusal = store_unavailable("it has been away for too long");
+                let (operation, key) = (operation.clone(), key.clone());
+                self.settle(now, &operation, &key, Verdict::Refused { refusal }, out);
+                return;
+            }
             self.wanted.push_front(storing.wanted);
-        }
-        if !driving {
-            self.want_to_drive();
         }
     }
 
-    /// Begin to act, once an agent has said what it has heard of: a store that went back by less
-    /// than this run is about to write would look as new as what the agents know (R2).
-    fn want_to_drive(&mut self) {
-        let compared = self.seen.regions.values().any(|seen| seen.report.is_some());
-        if self.wants_to_drive() || (!compared && Guard::HearsBeforeDriving.holds()) {
+    /// For how long the store has said nothing, where others write to it too.
+    fn store_silent_for(&self, now: &Now) -> Duration {
+        match self.settings.seats.is_shared() {
+            true => now.moment.since(self.settled_at.max(self.read_at)),
+            false => Duration::ZERO,
+        }
+    }
+
+    /// Why nothing is begun, if the store has said nothing for long.
+    fn store_is_silent(&self, now: &Now) -> Option<Refusal> {
+        let silent = self.store_silent_for(now);
+        let long = silent > self.settings.limits.silence * 2;
+        long.then(|| {
+            store_unavailable(&format!("it has said nothing for {} ms", silent.as_millis()))
+        })
+    }
+
+    /// The record as it was after `begun`: how a store that others write to is followed.
+    fn read(&mut self, now: &Now, record: Record, begun: Moment, out: &mut Vec<Effect>) {
+        self.read_at = now.moment;
+        if self.frozen.is_some() || self.storing.is_some() || begun < self.settled_at {
+            // What is being stored will be answered; what was stored since is newer than this.
             return;
         }
-        let change = Change::Drive { driver: self.driver.clone() };
-        self.wanted.push_front(Wanted { change, by: None });
+        if self.went_back(&record, out) {
+            return;
+        }
+        let drove = self.is_driving();
+        self.record = Some(record);
+        if drove && !self.is_driving() {
+            self.depose();
+        }
+        let reported: Vec<(Region, Heard)> = self
+            .seen
+            .regions
+            .iter()
+            .filter(|(_, seen)| seen.report.as_ref().is_some_and(|(_, at)| *at <= begun))
+            .filter_map(|(region, seen)| Some((region.clone(), seen.heard.clone()?)))
+            .collect();
+        for (region, heard) in &reported {
+            self.freeze_if_older(region, heard, out);
+        }
     }
 
     /// Whether the store holds less than this run knows to have been in it (R2).
@@ -299,10 +382,6 @@ impl Orchestrator {
             sentence: "the store is older than what has been heard: frozen",
         });
         true
-    }
-
-    fn wants_to_drive(&self) -> bool {
-        self.wanted.iter().any(|wanted| matches!(wanted.change, Change::Drive { .. }))
     }
 
     fn store_next(&mut self, now: &Now, out: &mut Vec<Effect>) {
@@ -338,6 +417,7 @@ impl Orchestrator {
             StoreAnswer::Stored => {
                 let Some(storing) = self.storing.take() else { return };
                 self.record = Some(storing.next);
+                self.settled_at = now.moment;
                 self.change_is_stored(now, storing.wanted, out);
             }
             StoreAnswer::Lost { current } => {
@@ -345,17 +425,15 @@ impl Orchestrator {
                     return;
                 }
                 let lost = self.storing.take();
+                self.settled_at = now.moment;
                 let deposed = current.driver != self.driver;
                 self.record = Some(*current);
-                if deposed
-                    && !lost
-                        .as_ref()
-                        .is_some_and(|lost| matches!(lost.wanted.change, Change::Drive { .. }))
-                {
+                if deposed && !lost.as_ref().is_some_and(|lost| lost.wanted.is_drive()) {
                     self.depose();
                     return;
                 }
-                if let Some(lost) = lost {
+                // Who takes the seat is decided anew: somebody else may just have taken it.
+                if let Some(lost) = lost.filter(|lost| !lost.wanted.is_drive()) {
                     self.wanted.push_front(lost.wanted);
                 }
             }
@@ -363,10 +441,18 @@ impl Orchestrator {
         }
     }
 
-    /// Another run acts now. This one leaves everything to it (R4).
+    /// Another run acts now. This one leaves everything to it (R4): it watches, or where nobody else
+    /// was to be there, it ends.
     fn depose(&mut self) {
         self.activities.clear();
         self.wanted.clear();
+        if self.settings.seats.is_shared() {
+            self.watch.end();
+            self.swap_sent = None;
+            self.backoff.clear();
+            self.unseen.clear();
+            return;
+        }
         self.frozen = Some("another orchestrator has taken over; this one acts no more".to_owned());
     }
 
@@ -404,7 +490,7 @@ impl Orchestrator {
         };
         let mut activity = Activity::from_claim(&claim, Activity::waiting(steps), now);
         if claim.phase != ClaimPhase::After {
-            activity.abort = Some(crate::order::Refusal::new(
+            activity.abort = Some(Refusal::new(
                 "orchestrator-restarted",
                 "the orchestrator ended before the point of no return",
             ));
@@ -465,14 +551,18 @@ impl Orchestrator {
         self.note_flushed(now);
         self.note_following(now);
         self.note_living();
-        let mine = self.record.as_ref().is_none_or(|record| record.driver == self.driver);
-        if !mine && self.storing.is_none() && self.frozen.is_none() {
-            self.want_to_drive();
+    }
+
+    /// A store that went back in time, or began anew, is older than what an agent has heard (R2). An
+    /// agent may know of what another orchestrator has stored a moment ago: with a store that is
+    /// shared, only what is read after the agent's report says more.
+    fn compare(&mut self, region: &Region, heard: &Heard, out: &mut Vec<Effect>) {
+        if !self.settings.seats.is_shared() {
+            self.freeze_if_older(region, heard, out);
         }
     }
 
-    /// A store that went back in time, or began anew, is older than what an agent has heard (R2).
-    fn compare(&mut self, region: &Region, heard: &Heard, out: &mut Vec<Effect>) {
+    fn freeze_if_older(&mut self, region: &Region, heard: &Heard, out: &mut Vec<Effect>) {
         let Some(mine) = self.record.as_ref().map(Record::heard) else { return };
         let ahead = heard.lineage == mine.lineage
             && (heard.epoch, heard.revision) > (mine.epoch, mine.revision)
@@ -518,6 +608,13 @@ impl Orchestrator {
     pub fn plan_of_rebuild(&self, node: &NodeId) -> Vec<(StepKey, &'static str)> {
         sentences(activity::plan(&self.settings.shape, OperationKind::Rebuild, Some(node)))
     }
+}
+
+fn store_unavailable(why: &str) -> Refusal {
+    let sentence = format!(
+        "the store of the record cannot be written ({why}): nothing is moved, and writes go on"
+    );
+    Refusal::new("store-unavailable", sentence)
 }
 
 fn sentences(keys: Vec<StepKey>) -> Vec<(StepKey, &'static str)> {

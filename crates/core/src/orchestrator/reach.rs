@@ -69,6 +69,18 @@ impl Reaches {
         }
     }
 
+    /// Every server, to be told to others.
+    pub(super) fn all(&self, now: Moment) -> BTreeMap<NodeId, Reach> {
+        let told = |known: &Known| match known.newest {
+            Knock::Answered => 0,
+            Knock::Refused | Knock::Silent => {
+                u64::try_from(now.since(known.answered_at).as_millis()).unwrap_or(u64::MAX)
+            }
+        };
+        let reach = |known: &Known| Reach { newest: known.newest, unanswered_ms: told(known) };
+        self.known.iter().map(|(node, known)| (node.clone(), reach(known))).collect()
+    }
+
     /// How a server looks from here.
     pub(super) fn sight(&self, now: Moment, node: &NodeId) -> Sight {
         match self.known.get(node) {

@@ -78,6 +78,9 @@ impl Orchestrator {
         if record.driver != self.driver {
             return Err(Refusal::new("not-driving", "this orchestrator does not act yet"));
         }
+        if let Some(refusal) = self.store_is_silent(now) {
+            return Err(refusal);
+        }
         match what {
             Asked::Move { target, consent } => {
                 if !self.settings.shape.regions.contains(target) {

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use crate::observe::Shape;
-use crate::words::StackName;
+use crate::words::{Site, StackName};
 
 /// Fixed for the life of an orchestrator.
 #[derive(Debug, Clone, PartialEq)]
@@ -12,8 +12,42 @@ pub struct Settings {
     pub stack: StackName,
     /// Regions and datastores.
     pub shape: Shape,
+    /// The orchestrators.
+    pub seats: Seats,
     /// Limits.
     pub limits: Limits,
+}
+
+/// The sites that have an orchestrator.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Seats {
+    /// Where this one runs.
+    pub here: Site,
+    /// All of them, this one too; who comes first acts before the others.
+    pub order: Vec<Site>,
+}
+
+impl Seats {
+    /// A single orchestrator.
+    pub fn only(here: Site) -> Seats {
+        Seats { order: vec![here.clone()], here }
+    }
+
+    /// Whether others write to the store too.
+    pub fn is_shared(&self) -> bool {
+        self.order.len() > 1
+    }
+
+    /// Whether this one comes before another site in the order.
+    pub fn is_before(&self, other: &Site) -> bool {
+        let place = |site: &Site| self.order.iter().position(|one| one == site);
+        place(&self.here) < place(other)
+    }
+
+    /// How many of the sites are more than half of them.
+    pub fn majority(&self) -> usize {
+        self.order.len() / 2 + 1
+    }
 }
 
 /// Limits that decisions look at. The configuration's reference explains each.

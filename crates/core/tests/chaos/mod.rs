@@ -457,6 +457,8 @@ impl Chaos {
             | Input::Asked(_)
             | Input::Knocked { .. }
             | Input::RoundTrip { .. }
+            | Input::Read { .. }
+            | Input::Peer(_)
             | Input::Tick => {}
         }
         let now = self.clocks();

@@ -15,6 +15,7 @@ mod max_protection;
 mod protection;
 mod readiness;
 mod routes;
+mod seats;
 mod switch;
 mod way_back;
 mod words;

@@ -60,6 +60,7 @@ pub fn settings(postgres: usize, redis: usize) -> Settings {
             datastores,
             routes: BTreeMap::new(),
         },
+        seats: Seats::only("witness".parse().unwrap()),
         limits: Limits {
             cooperation: ms(300),
             stop: ms(2000),
@@ -130,6 +131,12 @@ pub struct World {
     pub blind: bool,
     pub pair_cut: bool,
     pub near_misses: Vec<NearMiss>,
+    /// What the other orchestrators say, again and again.
+    pub others: Vec<PeerReport>,
+    /// The store neither stores nor can be read.
+    pub storeless: bool,
+    /// A read of it waits until it is back.
+    pub loading: bool,
 }
 
 #[derive(Debug, Clone, Default)]
@@ -213,6 +220,9 @@ impl World {
             blind: false,
             pair_cut: false,
             near_misses: Vec::new(),
+            others: Vec::new(),
+            storeless: false,
+            loading: false,
         };
         world.queue.push_back(Input::Loaded(stored));
         world
@@ -283,6 +293,7 @@ impl World {
             if (self.now / 10_000).is_multiple_of(10) {
                 self.knock_at_all();
                 self.poll();
+                self.look_around();
             }
             self.queue.push_back(Input::Tick);
         }
@@ -310,39 +321,6 @@ impl World {
             let input = self.report(&place);
             self.queue.push_back(input);
         }
-    }
-
-    fn report(&mut self, place: &Region) -> Input {
-        let record = self.core.record().map(Record::heard);
-        let agent = self.agents.get_mut(place).unwrap();
-        if agent.down {
-            return Input::Missed { region: place.clone(), why: "no connection".to_owned() };
-        }
-        let hears = self.deaf.as_ref() != Some(place);
-        if let Some(record) = record.as_ref().filter(|_| hears)
-            && let Some(heard) = hear(agent.heard.as_ref(), record)
-        {
-            agent.heard = Some(heard);
-        }
-        agent.sequence += 1;
-        let (heard, sequence) = (agent.heard.clone(), agent.sequence);
-        let nodes = self
-            .servers
-            .keys()
-            .filter(|id| id.region() == place)
-            .map(|id| (id.clone(), NodeReport { age_ms: 0, view: self.view(id), last: None }))
-            .collect();
-        Input::Report(AgentReport {
-            region: place.clone(),
-            run: "agent".to_owned(),
-            sequence,
-            heard,
-            nodes,
-            stamp_us: self.now,
-            peers: self.peers_of(place),
-            refusing: None,
-            host: Default::default(),
-        })
     }
 
     /// The time, for a look from outside.
@@ -374,6 +352,9 @@ impl World {
 
     fn perform(&mut self, effect: Effect) {
         match effect {
+            Effect::Store { .. } if self.storeless => self
+                .queue
+                .push_back(Input::Stored(StoreAnswer::Unknown { why: "no answer".to_owned() })),
             Effect::Store { expected, next } => {
                 let answer = if self.stored.heard() == expected {
                     self.stored = *next;
@@ -393,6 +374,7 @@ impl World {
                     self.queue.push_back(input);
                 }
             }
+            Effect::Load if self.storeless => self.loading = true,
             Effect::Load => self.queue.push_back(Input::Loaded(self.stored.clone())),
             Effect::Send { operation, key, command } => {
                 let command = *command;

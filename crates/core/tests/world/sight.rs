@@ -3,14 +3,63 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
+use tier0_core::agent::hear;
 use tier0_core::observe::*;
 use tier0_core::orchestrator::{Asked, Input, Request};
-use tier0_core::record::{AutomaticMode, DatastoreKind};
+use tier0_core::record::{AutomaticMode, DatastoreKind, Record};
 use tier0_core::words::*;
 
 use super::{World, region};
 
 impl World {
+    /// What the agent of a region answers to a poll.
+    pub(super) fn report(&mut self, place: &Region) -> Input {
+        let record = self.core.record().map(Record::heard);
+        let agent = self.agents.get_mut(place).unwrap();
+        if agent.down {
+            return Input::Missed { region: place.clone(), why: "no connection".to_owned() };
+        }
+        let hears = self.deaf.as_ref() != Some(place);
+        if let Some(record) = record.as_ref().filter(|_| hears)
+            && let Some(heard) = hear(agent.heard.as_ref(), record)
+        {
+            agent.heard = Some(heard);
+        }
+        agent.sequence += 1;
+        let (heard, sequence) = (agent.heard.clone(), agent.sequence);
+        let nodes = self
+            .servers
+            .keys()
+            .filter(|id| id.region() == place)
+            .map(|id| (id.clone(), NodeReport { age_ms: 0, view: self.view(id), last: None }))
+            .collect();
+        Input::Report(AgentReport {
+            region: place.clone(),
+            run: "agent".to_owned(),
+            sequence,
+            heard,
+            nodes,
+            stamp_us: self.now,
+            peers: self.peers_of(place),
+            refusing: None,
+            host: Default::default(),
+        })
+    }
+
+    /// The store is read, and the other orchestrators are asked.
+    pub(super) fn look_around(&mut self) {
+        if self.loading && !self.storeless {
+            self.loading = false;
+            self.queue.push_back(Input::Loaded(self.stored.clone()));
+        }
+        if self.core.settings().seats.is_shared() && !self.storeless {
+            let begun = Moment::from_micros(self.now);
+            self.queue.push_back(Input::Read { record: self.stored.clone(), begun });
+        }
+        let reports: Vec<Input> = self.others.iter().cloned().map(Input::Peer).collect();
+        self.queue.extend(reports);
+    }
+
     /// Say whether the writer may be moved without being asked.
     pub fn arm(&mut self, mode: AutomaticMode) {
         self.arm_as(mode, None);

@@ -2,8 +2,10 @@
 //! changes something needs a token with the right to it.
 
 mod access;
+mod forward;
 mod logs;
 mod operate;
+mod peer;
 mod problem;
 mod read;
 
@@ -22,6 +24,7 @@ use crate::metrics::Metrics;
 use crate::readiness::Kept;
 
 pub use access::Access;
+pub use forward::Forward;
 pub use operate::Begun;
 
 /// What the handlers share.
@@ -42,6 +45,8 @@ pub struct Shared {
     pub metrics: Arc<Metrics>,
     /// Who may do what.
     pub access: Access,
+    /// The way to the orchestrator that acts, where that is another one.
+    pub forward: Forward,
     /// What was begun at somebody's request.
     pub begun: Begun,
 }
@@ -59,6 +64,10 @@ pub fn router(shared: Arc<Shared>) -> Router {
         .route("/plan/{region}", get(read::plan))
         .route("/rebuild/{node}/plan", get(read::plan_of_rebuild))
         .route("/availability", get(read::availability))
+        .route_layer(axum::middleware::from_fn_with_state(Arc::clone(&shared), forward::forward))
+        .route_layer(axum::middleware::from_fn_with_state(Arc::clone(&shared), access::may_read));
+    // Each orchestrator's own.
+    let own = Router::new()
         .route("/metrics", get(read::metrics))
         .route("/logs", get(logs::logs))
         .route_layer(axum::middleware::from_fn_with_state(Arc::clone(&shared), access::may_read));
@@ -66,10 +75,13 @@ pub fn router(shared: Arc<Shared>) -> Router {
         .route("/failover/{region}", post(operate::failover))
         .route("/rebuild/{node}", post(operate::rebuild))
         .route("/expose/{datastore}", post(operate::expose))
-        .route("/automatic", post(operate::automatic));
+        .route("/automatic", post(operate::automatic))
+        .route_layer(axum::middleware::from_fn_with_state(Arc::clone(&shared), forward::forward));
     Router::new()
         .merge(reads)
+        .merge(own)
         .merge(operations)
+        .route("/peer", get(peer::peer))
         .route("/health", get(read::health))
         .route("/openapi.json", get(read::openapi))
         .fallback(problem::no_such_page)

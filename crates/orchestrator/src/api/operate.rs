@@ -278,6 +278,7 @@ async fn run(
     });
     match tokio::time::timeout(ANSWER_WITHIN, asking).await {
         Ok(Ok(Answer::Operation(body))) => Ok(operation(*body)),
+        Ok(Ok(Answer::GoesOnElsewhere { id })) => Err(unknown(&id)),
         Ok(Ok(Answer::Refused { id, refusal })) => Err(Refused::by(&refusal, id.as_str())),
         Ok(Err(_)) | Err(_) => Err(unknown(&id)),
     }

@@ -52,7 +52,9 @@ impl Refused {
     pub fn by(refusal: &Refusal, operation_id: &str) -> Self {
         let status = match refusal.code.as_str() {
             "unknown-region" | "unknown-node" | "unknown-datastore" => StatusCode::NOT_FOUND,
-            "no-record" | "not-driving" | "frozen" => StatusCode::SERVICE_UNAVAILABLE,
+            "no-record" | "not-driving" | "frozen" | "store-unavailable" => {
+                StatusCode::SERVICE_UNAVAILABLE
+            }
             _ => StatusCode::CONFLICT,
         };
         Refused {

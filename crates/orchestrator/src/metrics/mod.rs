@@ -111,6 +111,7 @@ const LEVELS: [Level; 4] = [Level::Pass, Level::Warn, Level::Unknown, Level::Fai
 /// The state that is shown beside the counters, as of one moment.
 pub struct Snapshot {
     status: StatusBody,
+    acts: bool,
     check: Option<Checked>,
     nodes: Vec<SeenNode>,
 }
@@ -119,7 +120,12 @@ impl Snapshot {
     /// What the core knows; `None` before the record was read. `check` is what the readiness of
     /// the other region says.
     pub fn of(core: &Orchestrator, now: &Now, check: Option<Checked>) -> Option<Self> {
-        Some(Snapshot { status: status::status(core, now)?, check, nodes: nodes::seen(core, now) })
+        Some(Snapshot {
+            status: status::status(core, now)?,
+            acts: core.is_driving(),
+            check,
+            nodes: nodes::seen(core, now),
+        })
     }
 }
 
@@ -142,6 +148,7 @@ pub struct Metrics {
     behind_seconds: Family<OfNode, Seconds>,
     agent_up: Family<OfRegion, Gauge>,
     frozen: Gauge,
+    acting: Gauge,
     near_misses: Family<OfRow, Counter>,
     automatic: Family<OfMode, Gauge>,
     window: Seconds,
@@ -176,6 +183,7 @@ impl Metrics {
             behind_seconds: Family::default(),
             agent_up: Family::default(),
             frozen: Gauge::default(),
+            acting: Gauge::default(),
             near_misses: Family::default(),
             automatic: Family::default(),
             window: Seconds::default(),
@@ -256,6 +264,11 @@ impl Metrics {
             "tier0_frozen",
             "1 while nothing at all is done, because the store is older than what an agent heard",
             self.frozen.clone(),
+        );
+        registry.register(
+            "tier0_acting",
+            "1 while this orchestrator is the one that acts",
+            self.acting.clone(),
         );
         registry.register(
             "tier0_near_misses",
@@ -352,6 +365,7 @@ impl Metrics {
         let registry = self.registry.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
         if let Some(snapshot) = snapshot {
             self.take_in(&snapshot.status);
+            self.acting.set(i64::from(snapshot.acts));
             self.take_in_check(snapshot.check.as_ref());
             self.nodes.take_in(&snapshot.nodes);
         }

@@ -256,6 +256,32 @@ impl Cluster {
         }
     }
 
+    /// How many members there are.
+    pub(super) fn members(&self) -> usize {
+        self.addresses.len()
+    }
+
+    /// Ask one member, whichever is held, for what only it can say or do.
+    pub(super) fn of_member<T: DeserializeOwned>(
+        &mut self,
+        call: &Call,
+        member: usize,
+        path: &str,
+        body: &Value,
+    ) -> Result<T, StoreError> {
+        let token = match &self.token {
+            Token::Given(token) => Some(token.clone()),
+            Token::Missing | Token::NotNeeded => None,
+        };
+        let url = format!("{}/v3/{path}", self.addresses[member]);
+        let engine = self.engine(call.doing)?;
+        let asked = member::ask(&engine.client, &url, token.as_deref(), body, ATTEMPT);
+        engine.run(asked).map_err(|failure| StoreError::Access {
+            doing: call.doing,
+            source: format!("{url}: {failure:?}").into(),
+        })
+    }
+
     /// Once a call; a token that is refused twice is not the token's fault.
     fn may_authenticate(&self, call: &mut Call) -> bool {
         call.authentications += 1;

@@ -3,6 +3,7 @@
 //! | key | value |
 //! |---|---|
 //! | `record` | the authority record, sealed ([`super::envelope`]) |
+//! | `record-before-<time>` | what `record` held when a person put another in its place |
 //! | `heard` | its lineage, epoch and revision: what a swap compares |
 //! | `fence` | changed to end whatever is still under way ([`super::fence`]) |
 //! | `history/<revision>` | what `record` held at that revision |
@@ -30,6 +31,10 @@ impl Layout {
 
     pub(super) fn record(&self) -> String {
         self.key("record")
+    }
+
+    pub(super) fn aside(&self, at: i64) -> String {
+        self.key(&format!("record-before-{at}"))
     }
 
     pub(super) fn heard(&self) -> String {

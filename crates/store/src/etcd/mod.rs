@@ -10,12 +10,14 @@
 //! Left out: watches, leases and locks of etcd (a lock's holder can be paused and go on, so safety
 //! never comes from one), TLS, and the care of the cluster: its members, its compaction, its backups.
 
+mod adopt;
 mod cluster;
 mod envelope;
 mod fence;
 mod history;
 mod journal;
 mod layout;
+mod leader;
 mod member;
 mod message;
 mod places;
@@ -162,6 +164,10 @@ impl AuthorityStore for Etcd {
         self.write("remember idempotency key in etcd", |store, call| {
             store.remember(call, key, operation, at)
         })
+    }
+
+    fn draw_near(&mut self) -> Result<(), StoreError> {
+        self.lead_from_first()
     }
 
     fn idle(&mut self) {

@@ -31,7 +31,7 @@ pub async fn run(command: &AuthorityCommand) -> anyhow::Result<ExitCode> {
         return Ok(ExitCode::SUCCESS);
     }
     let aside = adopt(&plan)?;
-    println!("done; the old store is in {}", aside.display());
+    println!("done; the old store is in {aside}");
     println!("start the orchestrator: it brings the stack back to protected by itself");
     Ok(ExitCode::SUCCESS)
 }

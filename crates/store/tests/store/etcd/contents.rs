@@ -43,6 +43,28 @@ fn damaged_record_is_refused() {
     assert_eq!(store.load().unwrap(), Some(first()));
 }
 
+/// What a person puts in place is there, whatever was there, and that is kept.
+#[test]
+fn adopted_record_replaces_what_was_there_and_keeps_it() {
+    let Some(cluster) = shared("adopted_record_replaces_what_was_there_and_keeps_it") else {
+        return;
+    };
+    let mut store = cluster.store("adopt");
+    assert_eq!(store.adopt(&first()).unwrap(), None, "there was nothing");
+    assert_eq!(store.load().unwrap(), Some(first()));
+    cluster.put("/tier0/adopt/record", "damaged");
+    assert!(matches!(store.load().unwrap_err(), StoreError::Damaged { .. }));
+    let mut far = first();
+    far.revision = Revision::read(70);
+    let aside = store.adopt(&far).unwrap().expect("what was there is kept");
+    assert_eq!(cluster.get(&aside).as_deref(), Some("damaged"));
+    assert_eq!(store.load().unwrap(), Some(far.clone()));
+    assert_eq!(store.swap(&far.heard(), &after(&far)).unwrap(), Swapped::Stored);
+    cluster.put("/tier0/adopt/record", [0xff, 0xfe]);
+    store.adopt(&far).unwrap();
+    assert_eq!(cluster.store("adopt").load().unwrap(), Some(far));
+}
+
 #[test]
 fn record_of_another_format_is_refused() {
     let Some(cluster) = shared("record_of_another_format_is_refused") else { return };

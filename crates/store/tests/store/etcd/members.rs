@@ -39,6 +39,20 @@ fn assert_whole(store: &mut Etcd, newest: u64) {
     assert_eq!(sentences, expected);
 }
 
+/// The leader goes to the member that is named first, and stays there.
+#[test]
+fn leader_is_drawn_to_the_first_member() {
+    let Some(cluster) = Cluster::start("leader_is_drawn_to_the_first_member", 3) else { return };
+    for nearest in [0, 1, 2, 2] {
+        let mut addresses = cluster.addresses();
+        addresses.rotate_left(nearest);
+        let mut store = cluster.store_on(addresses, "near");
+        store.draw_near().unwrap();
+        assert_eq!(cluster.wait_for_leader(), nearest);
+        assert_eq!(store.load().unwrap(), None);
+    }
+}
+
 #[test]
 fn goes_on_when_members_are_killed_or_frozen() {
     let Some(cluster) = Cluster::start("goes_on_when_members_are_killed_or_frozen", 3) else {
