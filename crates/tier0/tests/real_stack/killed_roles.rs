@@ -21,12 +21,12 @@ pub async fn known_state(stack: &Stack) -> Value {
     let api = stack.api();
     let status = api.protected(RECOVERY).await.unwrap();
     until(RECOVERY, async || {
-        let ready = api.try_get("/readiness").await?;
+        let ready = api.read("/readiness").await?;
         if ready.body["ready"] == true { Ok(()) } else { Err(ready.text) }
     })
     .await
     .unwrap();
-    let listed = api.get("/operations?limit=50").await;
+    let listed = api.read("/operations?limit=50").await.unwrap();
     let moves = ["switchover", "failover", "failback"];
     let all = listed.body["operations"].as_array().unwrap();
     let newest = all.iter().find(|one| moves.contains(&one["kind"].as_str().unwrap()));

@@ -25,6 +25,7 @@ mod lost_region;
 mod max_protection;
 mod monitoring;
 mod network;
+mod orchestrators;
 mod prediction;
 mod protection;
 mod reboot;

@@ -92,6 +92,11 @@ impl Api {
         }
     }
 
+    /// The same, asking another orchestrator.
+    pub fn asking(self, base: &str) -> Api {
+        Api { base: base.to_owned(), ..self }
+    }
+
     /// `GET`, without a token.
     pub async fn get(&self, path: &str) -> Answer {
         self.try_get(path).await.unwrap()
