@@ -45,6 +45,16 @@ fn down_without_news__at_every_moment_of_its_lease__nobody_is_promoted_beside_it
 }
 
 #[test]
+fn silence__everything_that_three_sites_can_see__moves_the_writer_only_by_a_majority() {
+    judge("a silence seen by three", 400, enumerate::silence());
+}
+
+#[test]
+fn grants__of_one_that_was_cut_off__end_before_its_successor_has_waited() {
+    judge("grants of one cut off", 1_000, enumerate::grants());
+}
+
+#[test]
 fn readiness__every_consent__loss_is_accepted_only_with_the_old_side_known() {
     judge("readiness", 12, enumerate::readiness());
 }

@@ -54,6 +54,8 @@ fn killer(guard: Guard) -> Option<String> {
         ("leases", enumerate::leases),
         ("accepted loss", enumerate::accepted_loss),
         ("servers that are down", enumerate::down_without_news),
+        ("a silence seen by three", enumerate::silence),
+        ("grants of one cut off", enumerate::grants),
     ];
     take_out([Some(guard), guard.behind()]);
     chaos::early_commands(match guard.behind() {

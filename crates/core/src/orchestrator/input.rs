@@ -88,7 +88,9 @@ pub enum StoreAnswer {
         /// That record.
         current: Box<Record>,
     },
-    /// Nobody knows; a linearizable read settles it, and [`Input::Loaded`] follows (R4).
+    /// Nobody knows; a linearizable read settles it, and [`Input::Loaded`] follows (R4). Whoever
+    /// reads sees to it first that what was sent arrives no more: a move that was stored after such
+    /// a read said that it was not would be undone beside itself.
     Unknown {
         /// Why.
         why: String,

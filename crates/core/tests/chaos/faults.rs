@@ -94,8 +94,12 @@ impl Chaos {
     }
 
     fn break_something(&mut self) {
+        if self.is_shared() && self.random.once_in(2) {
+            return self.break_an_orchestrator();
+        }
         let place = self.any_region();
         match self.random.below(29) {
+            0..=4 if self.is_shared() => self.break_an_orchestrator(),
             0..=4 => {
                 let goes_on = self.random.once_in(4);
                 self.core_down(goes_on);
@@ -197,6 +201,7 @@ impl Chaos {
                 server.end();
             }
         }
+        self.site_killed(place);
     }
 
     pub(super) fn press(&mut self) {
@@ -228,7 +233,10 @@ impl Chaos {
         self.fresh += 1;
         let request = Request { id, what, by: "test".to_owned(), reason: "test".to_owned() };
         let input = Input::Asked(request);
-        self.after(0, Event::ToCore { run: self.core_run, input });
+        let acting = self.acting_run();
+        let any = self.cores.keys().next().copied().unwrap_or(acting);
+        let run = if self.is_shared() && self.core().is_none() { any } else { acting };
+        self.after(0, Event::ToCore { run, input });
     }
 
     /// Everything that was broken works again, and the operator releases what is held.
@@ -246,6 +254,9 @@ impl Chaos {
             self.agent_up(&place);
         }
         self.servers.values_mut().for_each(Server::thaw);
+        if self.is_shared() {
+            return self.heal_sites();
+        }
         let newest = self.core_run;
         self.cores.retain(|run, _| *run == newest);
         self.core_up();
@@ -293,6 +304,7 @@ impl Chaos {
         let writer = &self.stored.writer;
         self.stored.claim.is_none()
             && self.core().is_some_and(|core| core.activities().count() == 0)
+            && self.one_drives()
             && self.servers.iter().all(|(id, server)| {
                 let primary = id.region() == writer;
                 server.runs()

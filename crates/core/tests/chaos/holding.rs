@@ -87,6 +87,9 @@ impl Chaos {
     /// What an orchestrator tells an agent now. Only one run can have the store open, so that an
     /// older one that goes on grants nothing.
     pub(super) fn told_by(&self, run: u64, place: &Region) -> Told {
+        if self.is_shared() {
+            return self.told_by_one(run, place);
+        }
         let core = &self.cores[&run];
         let granted = run == self.core_run && core.grants() == Some(place);
         Told {
@@ -287,11 +290,14 @@ impl Chaos {
     }
 
     /// The time for which a peer could have vouched for a region that asks. A server that was started a
-    /// moment ago while no grant came may be held for as long as a question takes.
+    /// moment ago while no grant came may be held for as long as a question takes. So may one whose
+    /// standby is about to join, where the orchestrator that acts was cut off and is back: it grants
+    /// nothing before it has read the store, and while there was one copy nobody asked.
     fn note_vouchable(&mut self, place: &Region) {
         let epoch = |agent: &Agent| agent.heard.as_ref().map(|heard| heard.epoch);
         let could = self.has_writing(place)
             && self.stream_up
+            && !(self.is_shared() && self.has_one_copy())
             && self.agents.values().all(|agent| agent.up)
             && self.agents.values().all(|agent| epoch(agent) == Some(self.authority().epoch))
             && self.authority().writer == *place
@@ -302,6 +308,11 @@ impl Chaos {
         let now = self.now;
         let since = &mut self.agents.get_mut(place).unwrap().holder.vouchable_since;
         *since = could.then(|| since.unwrap_or(now));
+    }
+
+    /// Nobody can be promoted, by the record.
+    fn has_one_copy(&self) -> bool {
+        self.authority().datastores.values().all(|datastore| datastore.takeover.is_empty())
     }
 
     /// A control plane outage never stops a healthy writer (L4).

@@ -1,7 +1,8 @@
 //! A world in which everything goes wrong at any moment: commands are late, lost, doubled and
 //! replayed, answers of the store get lost, the store goes back to a copy, agents and servers end or
 //! freeze, links break in one direction or both, clocks drift, disks stall, regions die, the
-//! orchestrator begins anew, sometimes beside its predecessor, and operators press every button.
+//! orchestrator begins anew, sometimes beside its predecessor, and operators press every button. On
+//! some days three orchestrators share the store (`several.rs`).
 //! Time is virtual, and everything follows from one seed.
 #![allow(dead_code, unused_imports, clippy::unwrap_used, missing_docs)]
 
@@ -13,6 +14,7 @@ mod parameters;
 mod report;
 mod serve;
 mod servers;
+mod several;
 mod sight;
 mod store;
 pub mod story;
@@ -31,8 +33,9 @@ use tier0_core::words::*;
 
 use holding::{Holder, LOOK, Question, Told};
 pub use parameters::Parameters;
-pub use report::{Batch, Counts};
+pub use report::{Batch, Counts, OF_SEVERAL};
 pub use servers::{Acknowledged, Base, Server};
+use several::{At, Cut, Post, SITES, Swap};
 
 use crate::world::region;
 
@@ -90,6 +93,14 @@ enum Event {
     LinkUp { region: Region },
     StreamUp,
     Thaw { node: NodeId },
+    Load { run: u64 },
+    ReadStore { run: u64 },
+    StoreIsRead { run: u64, begun: Moment },
+    SwapArrives { swap: Swap },
+    TellOthers { run: u64 },
+    SiteUp { site: usize },
+    SiteWell { site: usize, what: Cut },
+    CoreGoesOn { run: u64 },
 }
 
 /// A command that an agent is about to have performed.
@@ -135,6 +146,10 @@ pub struct Chaos {
     /// The orchestrators that run, by run. Usually it is one.
     pub cores: BTreeMap<u64, Orchestrator>,
     core_run: u64,
+    /// Where orchestrators run that share a store, in the order of [`SITES`]; in a day of one, none.
+    sites: Vec<At>,
+    /// What is around each run that shares a store.
+    posts: BTreeMap<u64, Post>,
     pub stored: Record,
     /// Records that were stored before, the newest last.
     copies: VecDeque<Record>,
@@ -252,6 +267,8 @@ impl Chaos {
             random: Random::new(1),
             cores: [(0, Orchestrator::new(settings, "run-0".to_owned()))].into(),
             core_run: 0,
+            sites: Vec::new(),
+            posts: BTreeMap::new(),
             stored,
             copies: VecDeque::new(),
             went_back_from: None,
@@ -283,7 +300,15 @@ impl Chaos {
             lying_until: 0,
             still_core: false,
         };
-        chaos.load(0);
+        if chaos.is_shared() {
+            chaos.cores.clear();
+            for site in 0..SITES.len() {
+                chaos.sites.push(At { run: u64::MAX, ..At::default() });
+                chaos.site_up(site);
+            }
+        } else {
+            chaos.load(0);
+        }
         for place in regions {
             chaos.after(0, Event::Poll { region: place });
         }
@@ -297,16 +322,17 @@ impl Chaos {
 
     /// A day begins as its parameters say.
     pub fn begin(&mut self, parameters: Parameters, random: Random) {
-        self.clock_from = self.now;
-        self.parameters = parameters;
+        let rate = std::mem::replace(&mut self.parameters, parameters).clock_rate;
         self.random = random;
+        self.set_clocks(rate);
+        self.clock_from = self.now;
         self.wild = true;
         self.ask(Asked::Arm { mode: self.parameters.mode, lasting: None });
     }
 
-    /// The newest run, while it runs.
+    /// The run that acts, while it runs.
     pub fn core(&self) -> Option<&Orchestrator> {
-        self.cores.get(&self.core_run)
+        self.cores.get(&self.acting_run())
     }
 
     fn after(&mut self, wait: u64, event: Event) {
@@ -348,8 +374,10 @@ impl Chaos {
 
     /// Whatever is not as it should be has not been well.
     fn note_well(&mut self) {
-        for agent in self.agents.values_mut() {
-            if !agent.up || !agent.linked || agent.mute {
+        for place in self.agents.keys().cloned().collect::<Vec<_>>() {
+            let ill = self.is_ill_with(&place);
+            let agent = self.agents.get_mut(&place).unwrap();
+            if ill || !agent.up || !agent.linked || agent.mute {
                 agent.well_since = self.now;
             }
         }
@@ -362,7 +390,7 @@ impl Chaos {
 
     fn happen(&mut self, event: Event) {
         match event {
-            Event::ToCore { run, input } if self.still_core => {
+            Event::ToCore { run, input } if self.is_still(run) => {
                 self.after(20 * MS, Event::ToCore { run, input });
             }
             Event::Tick if self.still_core => self.after(40 * MS, Event::Tick),
@@ -373,7 +401,9 @@ impl Chaos {
             Event::Tick => {
                 self.after(40 * MS, Event::Tick);
                 for run in self.cores.keys().copied().collect::<Vec<_>>() {
-                    self.step(run, Input::Tick);
+                    if !self.is_still(run) {
+                        self.step(run, Input::Tick);
+                    }
                 }
             }
             Event::Knock => {
@@ -411,10 +441,20 @@ impl Chaos {
             Event::Work { work } => self.work(work),
             Event::CoreUp => self.core_up(),
             Event::CoreEnds { run } => {
-                if run != self.core_run {
+                if self.is_shared() {
+                    self.ends(run);
+                } else if run != self.core_run {
                     self.cores.remove(&run);
                 }
             }
+            Event::Load { run } => self.load(run),
+            Event::ReadStore { run } => self.read_store(run),
+            Event::StoreIsRead { run, begun } => self.store_is_read(run, begun),
+            Event::SwapArrives { swap } => self.swap_arrives(swap),
+            Event::TellOthers { run } => self.tell_others(run),
+            Event::SiteUp { site } => self.site_up(site),
+            Event::SiteWell { site, what } => self.site_well(site, &what),
+            Event::CoreGoesOn { run } => self.core_goes_on(run),
             Event::AgentUp { region } => self.agent_up(&region),
             Event::LinkUp { region } => {
                 let agent = self.agents.get_mut(&region).unwrap();
@@ -426,14 +466,14 @@ impl Chaos {
         }
     }
 
-    /// The orchestrator's clocks: one runs at its own rate, the other jumps.
-    fn clocks(&mut self) -> Now {
+    /// An orchestrator's clocks: one runs at its own rate, the other jumps.
+    fn clocks(&mut self, run: u64) -> Now {
         let fresh = format!("bbbbbbbb-{:08}", self.fresh).parse().unwrap();
         self.fresh += 1;
+        let of_all =
+            self.clock_from + (self.now - self.clock_from) * self.parameters.clock_rate / 1_000;
         Now {
-            moment: Moment::from_micros(
-                self.clock_from + (self.now - self.clock_from) * self.parameters.clock_rate / 1_000,
-            ),
+            moment: Moment::from_micros(self.moment_of(run).unwrap_or(of_all)),
             wall: WallMillis(self.now as i64 / 1000 + self.wall_offset),
             fresh,
         }
@@ -449,6 +489,7 @@ impl Chaos {
                 self.heard_at.insert(from, self.now);
             }
             Input::Loaded(_) | Input::Stored(StoreAnswer::Stored | StoreAnswer::Lost { .. }) => {
+                self.has_loaded(run);
                 self.storing.remove(&run);
             }
             Input::Stored(StoreAnswer::Unknown { .. })
@@ -461,17 +502,27 @@ impl Chaos {
             | Input::Peer(_)
             | Input::Tick => {}
         }
-        let now = self.clocks();
+        let now = self.clocks(run);
+        if let Some(post) = self.posts.get_mut(&run) {
+            post.takes(&core, now.moment, &input);
+        }
         let before = core.record().map(Record::heard);
+        let drove = core.is_driving();
         let effects = core.step(&now, input);
         let changed = core.record().map(Record::heard) != before;
+        let deposed = self.is_shared() && drove && !core.is_driving();
+        self.counts.deposed += u64::from(deposed);
         self.cores.insert(run, core);
         for effect in effects {
             self.perform(run, effect);
         }
         if changed {
             for place in self.agents.keys().cloned().collect::<Vec<_>>() {
-                self.poll(&place);
+                if self.is_shared() {
+                    self.poll_by(run, &place);
+                } else {
+                    self.poll(&place);
+                }
             }
         }
     }
@@ -552,7 +603,7 @@ impl Chaos {
     /// own server is known to run (P9).
     fn began(&mut self, run: u64, activity: &Activity) {
         self.say(|| format!("run {run} begins {} {} {}", activity.kind, activity.id, activity.by));
-        self.check_automatic(activity);
+        self.check_automatic(run, activity);
         let gives_up = matches!(
             activity.kind,
             OperationKind::Leave | OperationKind::Expose | OperationKind::Rebuild
@@ -623,8 +674,9 @@ impl Chaos {
 
     /// Which row explains each datastore now: what `tier0 status` shows.
     fn count_rows(&mut self) {
-        let now = self.clocks();
-        let Some(core) = self.cores.get(&self.core_run) else { return };
+        let run = self.acting_run();
+        let now = self.clocks(run);
+        let Some(core) = self.cores.get(&run) else { return };
         let Some(record) = core.record() else { return };
         let Some(other) = core.settings().shape.other(&record.writer) else { return };
         for name in core.settings().shape.datastores.keys() {

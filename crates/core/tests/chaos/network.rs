@@ -25,7 +25,8 @@ impl Chaos {
         self.keep(&command);
         let reply = Reply { run, operation, key };
         let agent = &self.agents[command.node.region()];
-        let (agent_run, reachable, up) = (agent.run, agent.linked, agent.up);
+        let reachable = self.way(run, command.node.region()).there;
+        let (agent_run, up) = (agent.run, agent.up);
         let given_up = (command.limit_ms + 100) * MS;
         if !up {
             let outcome = Outcome::Unknown { why: "no connection".to_owned() };
@@ -184,8 +185,8 @@ impl Chaos {
                 agent.obeyed.insert(node, obeyed);
             }
         }
-        let agent = &self.agents[work.command.node.region()];
-        if agent.linked && !agent.mute {
+        let way = self.way(work.reply.run, work.command.node.region());
+        if way.there && way.back {
             let wait = self.random.between(100, 3 * MS);
             self.answer(wait, &work.reply, &stamp, outcome);
         } else {
@@ -197,21 +198,24 @@ impl Chaos {
 
     pub(super) fn poll(&mut self, place: &Region) {
         for run in self.cores.keys().copied().collect::<Vec<_>>() {
-            self.poll_by(run, place);
+            if !self.is_still(run) {
+                self.poll_by(run, place);
+            }
         }
     }
 
-    fn poll_by(&mut self, run: u64, place: &Region) {
+    pub(super) fn poll_by(&mut self, run: u64, place: &Region) {
         let told = self.told_by(run, place);
         let agent = &self.agents[place];
         let missed = Input::Missed { region: place.clone(), why: "no connection".to_owned() };
         if !agent.up {
             return self.after(MS, Event::ToCore { run, input: missed });
         }
-        if !agent.linked || agent.mute {
+        let way = self.way(run, place);
+        if !way.there || !way.back {
             self.after(SECOND, Event::ToCore { run, input: missed });
         }
-        if !self.agents[place].linked {
+        if !way.there {
             return;
         }
         let mut wait = self.random.between(100, 3 * MS);
@@ -222,8 +226,8 @@ impl Chaos {
     }
 
     pub(super) fn poll_arrives(&mut self, place: &Region, told: Told, run: u64) {
-        let agent = &self.agents[place];
-        if !agent.up || !agent.linked {
+        let way = self.way(run, place);
+        if !self.agents[place].up || !way.there {
             return;
         }
         // News are made durable aside; a lease goes with what was heard before.
@@ -232,7 +236,7 @@ impl Chaos {
         if let Some(news) = &told.heard {
             agent.hears(news);
         }
-        if agent.mute {
+        if !way.back {
             return;
         }
         agent.sequence += 1;

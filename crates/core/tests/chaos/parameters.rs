@@ -4,9 +4,11 @@
 use std::time::Duration;
 
 use tier0_core::observe::{Announce, OnProcessDeath, ProtectionMode};
-use tier0_core::orchestrator::Settings;
+use tier0_core::orchestrator::{Seats, Settings};
 use tier0_core::record::{AutomaticMode, DatastoreKind};
+use tier0_core::words::Site;
 
+use super::several::SITES;
 use super::{Random, SECOND};
 use crate::world::settings;
 
@@ -46,6 +48,8 @@ pub struct Parameters {
     pub write_bytes: u64,
     /// Commits never go on with a single copy by themselves.
     pub max_protection: bool,
+    /// How many orchestrators share the store.
+    pub orchestrators: usize,
 }
 
 impl Parameters {
@@ -69,6 +73,7 @@ impl Parameters {
             stream_carries: usize::MAX,
             write_bytes: 8,
             max_protection: false,
+            orchestrators: 1,
         }
     }
 
@@ -105,6 +110,19 @@ impl Parameters {
         // Without a draw of its own, so that a seed's day stays what it was.
         drawn.max_protection = drawn.wall_jump.rem_euclid(4) == 0;
         drawn
+    }
+
+    /// The same day with an orchestrator in each of three sites.
+    pub fn of_three(self) -> Parameters {
+        // Fewer buttons: what they begin keeps the writer from being moved without them.
+        let presses_once_in = self.presses_once_in * 4;
+        Parameters { orchestrators: SITES.len(), presses_once_in, ..self }
+    }
+
+    /// The settings of the orchestrator of a site.
+    pub fn settings_at(&self, site: usize) -> Settings {
+        let order: Vec<Site> = SITES.map(|site| site.parse().unwrap()).to_vec();
+        Settings { seats: Seats { here: order[site].clone(), order }, ..self.settings() }
     }
 
     pub fn settings(&self) -> Settings {

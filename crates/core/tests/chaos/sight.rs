@@ -10,8 +10,11 @@ impl Chaos {
     pub(super) fn knock(&mut self) {
         let ids: Vec<NodeId> = self.servers.keys().cloned().collect();
         for run in self.cores.keys().copied().collect::<Vec<_>>() {
+            if self.is_still(run) {
+                continue;
+            }
             for node in &ids {
-                let linked = self.agents[node.region()].linked;
+                let linked = self.way(run, node.region()).there;
                 let knock = self.knock_at(node, linked);
                 let input = Input::Knocked { node: node.clone(), knock };
                 self.step(run, input);
@@ -51,8 +54,10 @@ impl Chaos {
     }
 
     /// Nobody moves the writer without being asked, unless that is armed (O3).
-    pub(super) fn check_automatic(&self, activity: &Activity) {
-        if activity.cause.is_none() {
+    pub(super) fn check_automatic(&self, run: u64, activity: &Activity) {
+        // One that acts no more and does not know it yet decides by what was set before.
+        let acts = !self.is_shared() || self.acting_run() == run;
+        if activity.cause.is_none() || !acts {
             return;
         }
         let mode = self.authority().automatic.mode;

@@ -10,34 +10,24 @@ use super::*;
 /// After this long nothing that was sent before is under way any more.
 const LONG_WELL: u64 = 6 * SECOND;
 
+/// What was sent longer ago than this was decided by what was seen then.
+const LATE: u64 = 20 * MS;
+
 /// How many old records are kept, to go back to.
 const COPIES: usize = 30;
 
 impl Chaos {
     pub(super) fn store(&mut self, run: u64, expected: &Heard, next: Record) {
+        if self.is_shared() {
+            return self.send_swap(run, expected, next);
+        }
         let mut wait = self.random.between(1, 15) * MS + self.disk_stall();
         let lost = self.wild && self.random.once_in(self.parameters.store_loses_once_in);
         assert_eq!(next.driver, format!("run-{run}"), "run {run} changes what another drives");
         let reached = !lost || self.random.once_in(2);
         let mut answer = StoreAnswer::Stored;
         if reached {
-            if self.stored.heard() == *expected {
-                assert!(
-                    self.went_back_from.is_none(),
-                    "the store went back to {} and was written to",
-                    self.stored.heard()
-                );
-                self.check_successor(&next);
-                if next.epoch != self.stored.epoch {
-                    self.check_left_behind(run, &next);
-                }
-                self.copies.push_back(std::mem::replace(&mut self.stored, next));
-                if self.copies.len() > COPIES {
-                    self.copies.pop_front();
-                }
-            } else {
-                answer = StoreAnswer::Lost { current: Box::new(self.stored.clone()) };
-            }
+            answer = self.swap(run, expected, next, self.now);
         }
         if lost {
             self.counts.store_unknown += 1;
@@ -47,7 +37,43 @@ impl Chaos {
         self.after(wait, Event::ToCore { run, input: Input::Stored(answer) });
     }
 
+    /// What was sent a while ago is compared and swapped.
+    pub(super) fn swap(
+        &mut self,
+        run: u64,
+        expected: &Heard,
+        next: Record,
+        sent: u64,
+    ) -> StoreAnswer {
+        if self.stored.heard() != *expected {
+            return StoreAnswer::Lost { current: Box::new(self.stored.clone()) };
+        }
+        assert!(
+            self.went_back_from.is_none(),
+            "the store went back to {} and was written to",
+            self.stored.heard()
+        );
+        self.check_successor(&next);
+        if next.epoch != self.stored.epoch {
+            self.check_left_behind(run, &next, sent);
+        }
+        self.copies.push_back(std::mem::replace(&mut self.stored, next));
+        if self.copies.len() > COPIES {
+            self.copies.pop_front();
+        }
+        StoreAnswer::Stored
+    }
+
     pub(super) fn load(&mut self, run: u64) {
+        if self.is_shared() && !self.has_store(run) {
+            if self.cores.contains_key(&run) {
+                self.after(100 * MS, Event::Load { run });
+            }
+            return;
+        }
+        if let Some(post) = self.posts.get_mut(&run) {
+            post.settled_at = self.now;
+        }
         let wait = self.random.between(1, 20) * MS;
         // A read is linearizable: it sees what is there when it is made.
         let record = self.stored.clone();
@@ -71,6 +97,11 @@ impl Chaos {
         assert!(next.epoch >= before.epoch && next.epoch <= before.epoch.next());
         assert_eq!(next.writer != before.writer, next.epoch != before.epoch);
         self.check_claim(&before, next);
+        if next.driver != before.driver {
+            // Who takes the seat changes nothing else with it.
+            let (driver, revision) = (next.driver.clone(), next.revision);
+            assert_eq!(*next, Record { driver, revision, ..before.clone() });
+        }
         for (name, datastore) in &next.datastores {
             let (was, is) = (&before.datastores[name].takeover, &datastore.takeover);
             self.counts.joins += u64::from(was.is_empty() && !is.is_empty());
@@ -166,7 +197,7 @@ impl Chaos {
 
     /// What the writer moves away from: an old side without a member opposite was heard a moment ago
     /// (P4), and no Redis that has been well for a long while goes on taking writes (D1).
-    fn check_left_behind(&self, run: u64, next: &Record) {
+    fn check_left_behind(&self, run: u64, next: &Record, sent: u64) {
         let from = &self.stored.writer;
         let claim = next.claim.as_ref().unwrap();
         let heard_at = self.heard_at.get(&(run, from.clone())).copied().unwrap_or(0);
@@ -175,10 +206,13 @@ impl Chaos {
             |name: &&DatastoreName| self.stored.datastores[*name].kind == DatastoreKind::Postgres;
         let proven = self.stored.datastores.keys().filter(postgres).all(member);
         assert!(
-            proven || claim.old_side_is_down || self.now - heard_at <= SECOND * 5 / 4,
+            proven || claim.old_side_is_down || sent.saturating_sub(heard_at) <= SECOND * 5 / 4,
             "no member, and {from} was last heard {} ms ago",
-            (self.now - heard_at) / MS
+            sent.saturating_sub(heard_at) / MS
         );
+        if self.now - sent > LATE {
+            return;
+        }
         let agent = &self.agents[from];
         for (id, server) in self.servers.iter().filter(|(id, _)| id.region() == from) {
             let well = self.now - agent.well_since.max(server.well_since) > LONG_WELL;
@@ -200,7 +234,7 @@ impl Chaos {
         };
         // Where nobody who answers has heard of the newest record, nobody can notice.
         let all_know = self.agents.values().all(knows) && self.cores.len() == 1;
-        if !all_know || self.stored.claim.is_some() || self.copies.is_empty() {
+        if self.is_shared() || !all_know || self.stored.claim.is_some() || self.copies.is_empty() {
             return;
         }
         let back = self.random.below(self.copies.len() as u64) as usize + 1;
@@ -221,6 +255,9 @@ impl Chaos {
 
     /// Every quarter of a second: a person looks whether anything stands still.
     pub(super) fn look_after(&mut self) {
+        if self.is_shared() {
+            return self.check_none_frozen();
+        }
         if self.went_back_from.is_none() {
             // Deposed or mistaken: its supervisor begins it anew.
             if self.core().is_some_and(|core| core.frozen().is_some()) {

@@ -6,6 +6,7 @@
 mod accepted;
 mod down;
 mod lease;
+mod several;
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
@@ -25,6 +26,7 @@ use crate::world::{node, region, settings};
 pub use accepted::accepted_loss;
 pub use down::down_without_news;
 pub use lease::leases;
+pub use several::{grants, silence};
 
 /// What must be so and is not.
 pub type Verdict = Result<u64, String>;
