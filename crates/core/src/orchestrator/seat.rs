@@ -16,7 +16,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::guard::Guard;
 use crate::observe::Reach;
-use crate::words::{Moment, NodeId, Region, Site};
+use crate::words::{Moment, NodeId, Region, Revision, Site};
 
 use super::change::Change;
 use super::input::Now;
@@ -63,8 +63,8 @@ impl Votes {
 #[derive(Debug, Clone, Default)]
 pub(super) struct Peers {
     reports: BTreeMap<Site, (PeerReport, Moment)>,
-    /// Who acts by the record, and since when that is known.
-    acting: Option<(String, Moment)>,
+    /// Who acts by the record, at which of its revisions, and since when that is known.
+    acting: Option<(String, Revision, Moment)>,
     /// Since when who acts hears less than is heard here.
     hears_less_since: Option<Moment>,
     /// Since when who acts comes after this one in the order, and hears no more.
@@ -75,6 +75,12 @@ pub(super) struct Peers {
 impl Peers {
     pub(super) fn heard(&mut self, now: Moment, report: PeerReport) {
         self.reports.insert(report.site.clone(), (report, now));
+    }
+
+    /// This run acts: whoever acts after it is waited for anew, also one that acted before it.
+    fn acts_here(&mut self) {
+        let reports = std::mem::take(&mut self.reports);
+        *self = Peers { reports, ..Peers::default() };
     }
 
     fn fresh(
@@ -99,7 +105,7 @@ pub struct Seating {
     /// An agent has said what it has heard of: a store that went back by less than this run is about
     /// to write would look as new as what the agents know (R2).
     pub compared: bool,
-    /// For how long nothing has come from whoever acts by the record.
+    /// For how long nothing has come from whoever acts by the record, nor was stored.
     pub silent_for: Duration,
     /// Whoever acts has heard nothing of the store for long, and this one has.
     pub storeless: bool,
@@ -228,7 +234,7 @@ impl Orchestrator {
     pub(super) fn take_seat(&mut self, now: &Now, out: &mut Vec<Effect>) {
         let driving = self.is_driving();
         if driving {
-            self.peers.row = None;
+            self.peers.acts_here();
         }
         let waits = self.storing.is_some() || self.wanted.iter().any(Wanted::is_drive);
         if driving || waits || self.frozen.is_some() {
@@ -254,10 +260,15 @@ impl Orchestrator {
 
     fn seating(&mut self, now: &Now) -> Option<Seating> {
         let record = self.record.as_ref()?;
+        // What it stores is a sign of life as well, where only the way to it is cut.
         let acting = match &self.peers.acting {
-            Some((run, since)) if *run == record.driver => *since,
+            Some((run, revision, since))
+                if *run == record.driver && *revision == record.revision =>
+            {
+                *since
+            }
             Some(_) | None => {
-                self.peers.acting = Some((record.driver.clone(), now.moment));
+                self.peers.acting = Some((record.driver.clone(), record.revision, now.moment));
                 now.moment
             }
         };

@@ -150,6 +150,7 @@ pub struct Chaos {
     sites: Vec<At>,
     /// What is around each run that shares a store.
     posts: BTreeMap<u64, Post>,
+    seat_taken_at: u64,
     pub stored: Record,
     /// Records that were stored before, the newest last.
     copies: VecDeque<Record>,
@@ -269,6 +270,7 @@ impl Chaos {
             core_run: 0,
             sites: Vec::new(),
             posts: BTreeMap::new(),
+            seat_taken_at: 0,
             stored,
             copies: VecDeque::new(),
             went_back_from: None,

@@ -15,6 +15,9 @@ use super::*;
 /// Where the orchestrators run, in the order in which they go first.
 pub const SITES: [&str; 3] = ["witness", "region1", "region2"];
 
+/// Whoever has taken the seat is heard of or waited for at least so long, by the fastest of clocks.
+const PATIENCE: u64 = 890 * MS;
+
 /// How often the store is read, and the others are told what one sees.
 const READ_EVERY: u64 = 100 * MS;
 const TELL_EVERY: u64 = 200 * MS;
@@ -458,6 +461,10 @@ impl Chaos {
         let (run, took) = (swap.run, self.stored.driver != swap.next.driver);
         let answer = self.swap(run, &swap.expected, *swap.next, swap.sent);
         if took && answer == StoreAnswer::Stored {
+            let since = self.now - self.seat_taken_at;
+            let waited = since >= PATIENCE || swap.row != Some("T03");
+            assert!(waited, "run {run} takes the seat of one that has had it for {since} µs");
+            self.seat_taken_at = self.now;
             *self.counts.seats.entry(swap.row.unwrap_or("T00")).or_default() += 1;
             self.say(|| format!("run {run} takes the seat by {:?}", swap.row));
         }

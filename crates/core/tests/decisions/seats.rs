@@ -96,6 +96,32 @@ fn watches__who_acts_falls_silent__it_takes_the_seat_after_the_window_and_not_be
 }
 
 #[test]
+fn watches__deposed_again_and_again_by_one_that_it_does_not_hear__waits_each_time() {
+    let mut world = acts_at("witness");
+    for _ in 0..3 {
+        taken_by(&mut world, "other");
+        world.run(900 * MS);
+        assert!(!world.core.is_driving(), "it has not waited");
+        world.run(500 * MS);
+        assert!(world.core.is_driving() && has_row(&world, "T03"), "{:#?}", world.log);
+        world.log.clear();
+    }
+}
+
+#[test]
+fn watches__who_acts_is_not_heard_but_goes_on_storing__the_seat_is_left_to_it() {
+    let mut world = acts_at("witness");
+    taken_by(&mut world, "other");
+    for _ in 0..6 {
+        world.run(700 * MS);
+        assert!(!world.core.is_driving());
+        world.stored.revision = world.stored.revision.next();
+    }
+    world.run(1_300 * MS);
+    assert!(world.core.is_driving() && has_row(&world, "T03"), "{:#?}", world.log);
+}
+
+#[test]
 fn watches__one_before_it_in_the_order_is_heard__that_one_goes_first() {
     let mut world = acts_at("region2");
     world.others = vec![hears_all("witness", "watcher"), hears_all("region1", "other")];
