@@ -7,6 +7,7 @@ use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Result, bail};
+use serde::{Deserialize, Serialize};
 use tier0_config::{
     AgentSettings, DatastoreSettings, Limits, NodeSettings, OrchestratorSettings, PostgresSettings,
     RedisMode, RedisSettings, SentinelSettings, Stack, StackSettings, TelemetrySettings,
@@ -42,9 +43,11 @@ pub struct Size {
 }
 
 /// How many orchestrators a lab has.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
 pub enum Orchestrators {
     /// One at the witness, with a store of its own.
+    #[default]
     One,
     /// One at each site, over an etcd cluster with a member at each.
     Each,

@@ -70,6 +70,7 @@ pub async fn run(arguments: BenchArgs) -> Result<ExitCode> {
     if settings.through == Through::Router {
         plan.size.routers = Routers::Each;
     }
+    plan.size.orchestrators = settings.orchestrators;
     if let Some(bytes) = settings.large_bytes {
         large::check_disk(&plan.directory, bytes)?;
     }

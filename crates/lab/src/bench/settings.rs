@@ -8,6 +8,7 @@ use serde::{Deserialize, Serialize};
 use super::outage::Commander;
 use crate::command::Which;
 use crate::ledger::Through;
+use crate::plan::Orchestrators;
 
 /// The size of the large database.
 const LARGE_BYTES: u64 = 5 << 30;
@@ -44,6 +45,9 @@ pub struct BenchArgs {
     /// How they reach it. Keep results through routes apart by `--out`.
     #[arg(long, value_enum, default_value_t = Through::Hosts)]
     pub through: Through,
+    /// With an orchestrator at each site, over an etcd cluster. Keep its results apart by `--out`.
+    #[arg(long)]
+    pub three_orchestrators: bool,
     /// Writers to Redis; half of them wait for the replica.
     #[arg(long, default_value_t = 8)]
     pub redis_writers: usize,
@@ -92,6 +96,9 @@ pub struct Settings {
     /// How they reach it.
     #[serde(default)]
     pub through: Through,
+    /// How many orchestrators there are.
+    #[serde(default)]
+    pub orchestrators: Orchestrators,
     /// Writers to Redis, half of them with `WAIT`.
     pub redis_writers: usize,
     /// Writes per second of each.
@@ -114,6 +121,10 @@ impl Settings {
             large_runs: if arguments.large { LARGE_RUNS } else { 0 },
             postgres_writers: arguments.postgres_writers,
             through: arguments.through,
+            orchestrators: match arguments.three_orchestrators {
+                true => Orchestrators::Each,
+                false => Orchestrators::One,
+            },
             redis_writers: arguments.redis_writers,
             rate: arguments.rate,
         }
