@@ -109,6 +109,7 @@ pub fn router(shared: Arc<Shared>) -> Router {
         read::availability,
         read::metrics,
         logs::logs,
+        peer::peer,
         read::health,
         read::openapi,
         operate::failover,
