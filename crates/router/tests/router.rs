@@ -116,13 +116,27 @@ impl Rig {
     }
 }
 
+/// Whether somebody else has the address.
+fn is_taken(error: &anyhow::Error) -> bool {
+    let causes = error.chain().filter_map(|cause| cause.downcast_ref::<std::io::Error>());
+    causes.into_iter().any(|cause| cause.kind() == std::io::ErrorKind::AddrInUse)
+}
+
 async fn start(settings: &RouteSettings, servers: [SocketAddr; 2], slots: usize) -> JoinHandle<()> {
     let nodes = [(region(1), servers[0]), (region(2), servers[1])].into();
     let own = [Way { route: settings.clone(), nodes }];
-    let running = tokio::spawn(async move {
-        tier0_router::serve(&own, slots, std::future::pending()).await.unwrap();
-    });
     let deadline = Instant::now() + LIMIT;
+    let running = tokio::spawn(async move {
+        loop {
+            match tier0_router::serve(&own, slots, std::future::pending()).await {
+                // A client of another test was given the port that was free a moment ago.
+                Err(error) if is_taken(&error) && Instant::now() < deadline => {
+                    tokio::time::sleep(Duration::from_millis(20)).await;
+                }
+                ended => return ended.unwrap(),
+            }
+        }
+    });
     while ask(&socket(settings), &Ask::Look, LIMIT).await.is_err() {
         assert!(Instant::now() < deadline && !running.is_finished(), "the router does not answer");
         tokio::time::sleep(Duration::from_millis(5)).await;
