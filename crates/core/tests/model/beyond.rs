@@ -45,6 +45,21 @@ pub const BEYOND: &[Beyond] = &[
         by: "bad_days__nothing_acknowledged_is_lost_and_it_heals_by_itself",
     },
     Beyond {
+        what: &["A16"],
+        why: "it has one orchestrator",
+        by: "silence__another_orchestrator_hears_the_region__nothing_moves",
+    },
+    Beyond {
+        what: &["A17"],
+        why: "the same",
+        by: "silence__only_one_site_says_so__nothing_moves_until_a_second_does",
+    },
+    Beyond {
+        what: &["A18"],
+        why: "the same: its store is its own",
+        by: "store_away__the_writer_dies__nothing_is_moved_and_the_store_is_named",
+    },
+    Beyond {
         what: &["A04"],
         why: "the death of its datastore is one that moves the writer",
         by: "redis_exit__is_restarted_unless_its_death_moves_the_stack",
