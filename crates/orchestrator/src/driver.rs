@@ -66,7 +66,7 @@ impl Driver {
                 ticking.input(Input::Tick);
             }
         });
-        let journal = Journal::new(store.clone());
+        let journal = Journal::new(store.clone(), &core.settings().seats);
         let turning = Loop {
             core,
             store,

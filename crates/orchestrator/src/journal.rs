@@ -6,7 +6,7 @@
 use std::time::Duration;
 
 use tier0_core::orchestrator::{
-    Activity, Ended, NearMiss, Note, Noted, Now, Orchestrator, Request,
+    Activity, Ended, NearMiss, Note, Noted, Now, Orchestrator, Request, Seats,
 };
 use tier0_core::order::Refusal;
 use tier0_core::record::{OperationKind, Record};
@@ -22,16 +22,22 @@ use crate::report;
 
 /// Collects what one turn of the loop has to say.
 pub struct Journal {
-    writer: mpsc::UnboundedSender<JournalBatch>,
+    writer: Writer,
     batches: Vec<JournalBatch>,
     epochs: std::collections::BTreeMap<OperationId, Epoch>,
 }
 
 impl Journal {
-    /// A journal in a store.
-    pub fn new(store: StoreHandle) -> Self {
-        let (writer, queue) = mpsc::unbounded_channel();
-        tokio::spawn(write_in_order(store, queue));
+    /// A journal in a store; one that orchestrators share may be away for a while.
+    pub fn new(store: StoreHandle, seats: &Seats) -> Self {
+        let writer = match seats.is_shared() {
+            false => Writer::AtOnce(store),
+            true => {
+                let (writer, queue) = mpsc::unbounded_channel();
+                tokio::spawn(write_in_order(store, queue));
+                Writer::InOrder(writer)
+            }
+        };
         Journal { writer, batches: Vec::new(), epochs: Default::default() }
     }
 
@@ -167,10 +173,33 @@ impl Journal {
     /// Hand everything to the store, in order; nobody waits.
     pub fn flush(&mut self) {
         for batch in self.batches.drain(..) {
-            // The writer ends only with the process.
-            let _ = self.writer.send(batch);
+            match &self.writer {
+                Writer::AtOnce(store) => {
+                    let store = store.clone();
+                    tokio::spawn(async move {
+                        if let Err(error) = store.append(batch).await {
+                            lost(error);
+                        }
+                    });
+                }
+                // The writer ends only with the process.
+                Writer::InOrder(writer) => drop(writer.send(batch)),
+            }
         }
     }
+}
+
+/// How batches get into the store.
+enum Writer {
+    /// Each goes into the store's own queue as it comes: whoever reads after it finds it.
+    AtOnce(StoreHandle),
+    /// Each waits for the one before it, which may be tried for long.
+    InOrder(mpsc::UnboundedSender<JournalBatch>),
+}
+
+fn lost(error: StoreError) {
+    let error = format!("{:#}", anyhow::Error::from(error));
+    tracing::error!(error, "a line of the journal is lost");
 }
 
 /// Between two attempts at a store that is away.
@@ -192,8 +221,7 @@ async fn write_in_order(store: StoreHandle, mut queue: mpsc::UnboundedReceiver<J
                     tokio::time::sleep(AGAIN_AFTER).await;
                 }
                 Err(error) => {
-                    let error = format!("{:#}", anyhow::Error::from(error));
-                    tracing::error!(error, "a line of the journal is lost");
+                    lost(error);
                     break;
                 }
             }
