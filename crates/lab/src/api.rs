@@ -43,7 +43,7 @@ impl Api {
     /// The API of a lab.
     pub fn of(state: &LabState) -> Result<Api> {
         Ok(Api {
-            bases: std::iter::once(&state.api).chain(&state.more_apis).cloned().collect(),
+            bases: state.apis(),
             token: Secret::from_file(&state.operate_token_file)?,
             client: reqwest::Client::builder()
                 .connect_timeout(Duration::from_millis(500))

@@ -137,6 +137,11 @@ impl LabState {
         })
     }
 
+    /// The APIs of its orchestrators, in the order in which they are asked.
+    pub fn apis(&self) -> Vec<String> {
+        std::iter::once(&self.api).chain(&self.more_apis).cloned().collect()
+    }
+
     /// The file's path for a lab in `directory`.
     pub fn path(directory: &Path) -> PathBuf {
         directory.join("lab.json")

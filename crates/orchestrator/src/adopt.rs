@@ -11,6 +11,7 @@
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use anyhow::{Context, anyhow, bail};
 use tier0_config::Stack;
@@ -89,7 +90,7 @@ pub async fn plan_adoption(
     }
     let agents = Agents::new(
         stack.agents.iter().map(|agent| (agent.region.clone(), agent.listen)).collect(),
-        read_token(&stack.stack.role_token_file).context("read the role token")?,
+        Arc::new(read_token(&stack.stack.role_token_file).context("read the role token")?),
         stack.limits.poll_interval(),
         std::time::Duration::from_millis(stack.limits.silence_ms),
         // Nothing is granted here.

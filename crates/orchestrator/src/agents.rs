@@ -81,7 +81,7 @@ impl Agents {
     /// Agents at these addresses.
     pub fn new(
         addresses: BTreeMap<Region, SocketAddr>,
-        token: Secret,
+        token: Arc<Secret>,
         interval: Duration,
         patience: Duration,
         lease: Duration,
@@ -89,7 +89,7 @@ impl Agents {
     ) -> anyhow::Result<Self> {
         Ok(Agents {
             addresses: Arc::new(addresses),
-            token: Arc::new(token),
+            token,
             commands: client()?,
             news: watch::Sender::new(News::default()),
             interval,
@@ -328,18 +328,8 @@ impl Agents {
     ) -> Result<A, String> {
         let address =
             self.addresses.get(region).ok_or_else(|| format!("no agent is known for {region}"))?;
-        let answer = self
-            .commands
-            .get(format!("http://{address}/v1/{what}"))
-            .bearer_auth(self.token.expose())
-            .timeout(self.patience)
-            .send()
-            .await
-            .map_err(|error| chain(&error))?;
-        if !answer.status().is_success() {
-            return Err(answer.status().to_string());
-        }
-        answer.json().await.map_err(|error| chain(&error))
+        let url = format!("http://{address}/v1/{what}");
+        get(&self.commands, &url, &self.token, self.patience).await
     }
 
     /// The regions that have an agent.
@@ -380,6 +370,21 @@ impl Agents {
             }
         }
     }
+}
+
+/// What another role answers to a question.
+pub(crate) async fn get<A: serde::de::DeserializeOwned>(
+    client: &reqwest::Client,
+    url: &str,
+    token: &Secret,
+    patience: Duration,
+) -> Result<A, String> {
+    let asked = client.get(url).bearer_auth(token.expose()).timeout(patience);
+    let answer = asked.send().await.map_err(|error| chain(&error))?;
+    if !answer.status().is_success() {
+        return Err(answer.status().to_string());
+    }
+    answer.json().await.map_err(|error| chain(&error))
 }
 
 /// A client for polls and commands.

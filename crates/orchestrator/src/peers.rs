@@ -8,7 +8,7 @@ use tier0_config::{Limits, Secret, Stack};
 use tier0_core::orchestrator::{Input, PeerReport};
 use tier0_core::words::Site;
 
-use crate::agents::client;
+use crate::agents::{client, get};
 use crate::driver::Driver;
 
 /// The orchestrators of other sites.
@@ -60,17 +60,7 @@ impl Peer {
     }
 
     async fn ask(&self) -> Result<PeerReport, String> {
-        let answer = self
-            .client
-            .get(format!("http://{}/peer", self.address))
-            .bearer_auth(self.token.expose())
-            .timeout(self.patience)
-            .send()
-            .await
-            .map_err(|error| crate::agents::chain(&error))?;
-        if !answer.status().is_success() {
-            return Err(answer.status().to_string());
-        }
-        answer.json().await.map_err(|error| crate::agents::chain(&error))
+        let url = format!("http://{}/peer", self.address);
+        get(&self.client, &url, &self.token, self.patience).await
     }
 }

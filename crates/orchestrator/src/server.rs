@@ -56,9 +56,11 @@ pub async fn run(
     let Stores { store, followed } = open_stores(&stack, &settings).await?;
     let driver_name = format!("{site}-{}", uuid::Uuid::now_v7());
     let record = record(&store, &stack, &driver_name).await?;
+    let role_token =
+        Arc::new(read_token(&stack.stack.role_token_file).context("read the role token")?);
     let agents = Agents::new(
         stack.agents.iter().map(|agent| (agent.region.clone(), agent.listen)).collect(),
-        read_token(&stack.stack.role_token_file).context("read the role token")?,
+        Arc::clone(&role_token),
         stack.limits.poll_interval(),
         Duration::from_millis(stack.limits.silence_ms),
         Duration::from_millis(stack.limits.lease_ms),
@@ -71,8 +73,6 @@ pub async fn run(
     if let Some(moved) = last_move(&store).await {
         metrics.last_move(&moved);
     }
-    let role_token =
-        Arc::new(read_token(&stack.stack.role_token_file).context("read the role token")?);
     let core = Orchestrator::new(core_settings(&stack, site), driver_name);
     let driver = Driver::start(core, store.clone(), agents.clone(), Arc::clone(&metrics))?;
     let mut knocking = tokio::task::JoinSet::new();

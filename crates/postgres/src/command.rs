@@ -1,5 +1,6 @@
 //! PostgreSQL's own programs as child processes: with a bare environment, in the C locale, ended
-//! with the order that started them, and whatever they have started with them. No password is ever in an argument or in the environment.
+//! with the order that started them, and whatever they have started with them. No password is ever in
+//! an argument or in the environment.
 
 use std::ffi::OsStr;
 use std::path::{Path, PathBuf};

@@ -47,7 +47,7 @@ impl Api {
             (Some(apis), _) => {
                 apis.split(',').map(|api| api.trim().trim_end_matches('/').to_owned()).collect()
             }
-            (None, Some(lab)) => std::iter::once(&lab.api).chain(&lab.more_apis).cloned().collect(),
+            (None, Some(lab)) => lab.apis(),
             (None, None) => {
                 return Err(Failure {
                     what: "no orchestrator is named, and there is no lab on this machine"

@@ -35,11 +35,7 @@ pub enum Right {
 impl Access {
     /// What the request's token gives the right to; refused without one, or with a wrong one.
     pub fn right(&self, headers: &HeaderMap) -> Result<Right, Refused> {
-        let presented = headers
-            .get("authorization")
-            .and_then(|value| value.to_str().ok())
-            .and_then(|value| value.strip_prefix("Bearer "));
-        let Some(presented) = presented else {
+        let Some(presented) = bearer(headers) else {
             return Err(Refused::unauthorized(
                 "this needs a token: send `Authorization: Bearer …` with the operate token",
             ));
@@ -66,6 +62,11 @@ impl Access {
             "the operate token does not give the right to accept loss: use the accept-loss token",
         ))
     }
+}
+
+/// The token that a request carries.
+pub fn bearer(headers: &HeaderMap) -> Option<&str> {
+    headers.get("authorization")?.to_str().ok()?.strip_prefix("Bearer ")
 }
 
 /// Let a read through, or refuse it.

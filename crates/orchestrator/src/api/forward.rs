@@ -18,6 +18,7 @@ use tier0_core::orchestrator::{Now, Orchestrator};
 use tier0_core::words::Site;
 use tier0_wire::tokens_match;
 
+use super::access::bearer;
 use super::problem::Refused;
 use super::{BODY_MOST, Shared};
 use crate::agents::{chain, client};
@@ -43,11 +44,7 @@ impl Forward {
 
     /// Whether another orchestrator asks.
     pub fn is_of_peer(&self, headers: &HeaderMap) -> bool {
-        let presented = headers
-            .get(header::AUTHORIZATION)
-            .and_then(|value| value.to_str().ok())
-            .and_then(|value| value.strip_prefix("Bearer "));
-        presented.is_some_and(|presented| tokens_match(presented, &self.token))
+        bearer(headers).is_some_and(|presented| tokens_match(presented, &self.token))
     }
 }
 
@@ -80,10 +77,7 @@ async fn pass_on(
     request: Request,
 ) -> Result<Response, Refused> {
     let (parts, body) = request.into_parts();
-    let body = to_bytes(body, BODY_MOST).await.map_err(|_| {
-        let detail = "the body is longer than 64 KiB";
-        Refused::new(StatusCode::PAYLOAD_TOO_LARGE, "body-too-long", detail)
-    })?;
+    let body = to_bytes(body, BODY_MOST).await.map_err(|_| Refused::body_too_long())?;
     let path = parts.uri.path_and_query().map_or("/", |path| path.as_str());
     let mut asked = shared
         .forward

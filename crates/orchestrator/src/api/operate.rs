@@ -185,9 +185,7 @@ const LASTING_MOST: u64 = 30 * 86_400;
 
 fn read_bytes(body: Result<Bytes, BytesRejection>) -> Result<Bytes, Refused> {
     let body = body.map_err(|error| match error.status() {
-        StatusCode::PAYLOAD_TOO_LARGE => {
-            Refused::new(error.status(), "body-too-long", "the body is longer than 64 KiB")
-        }
+        StatusCode::PAYLOAD_TOO_LARGE => Refused::body_too_long(),
         _ => Refused::bad_request(format!("the body cannot be read: {error}")),
     })?;
     // Serde would also take a list, field by field, and an empty one as a body that asks for nothing.

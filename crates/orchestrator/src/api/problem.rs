@@ -42,6 +42,12 @@ impl Refused {
         Refused::new(StatusCode::BAD_REQUEST, "bad-request", detail)
     }
 
+    /// 413.
+    pub fn body_too_long() -> Self {
+        let detail = "the body is longer than 64 KiB";
+        Refused::new(StatusCode::PAYLOAD_TOO_LARGE, "body-too-long", detail)
+    }
+
     /// 503.
     pub fn not_ready() -> Self {
         let detail = "the authority record has not been read yet";
