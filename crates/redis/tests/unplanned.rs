@@ -16,8 +16,7 @@ use tier0_core::order::{Fact, Order, Outcome};
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_killed_masters_own_data_is_kept_and_counted() {
     let lab = Lab::running(0, RedisMode::Vote).await;
-    lab.ask_node(0, &["SET", "shared", "1"]).await.unwrap();
-    tokio::time::sleep(Duration::from_millis(100)).await;
+    lab.write_that_arrives("shared").await;
     // The replica hears nothing more, and the master goes on alone.
     lab.signal(1, Signal::STOP);
     for n in 0..200 {
@@ -56,8 +55,7 @@ async fn a_killed_masters_own_data_is_kept_and_counted() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn bytes_that_only_the_dead_master_had_are_reported() {
     let lab = Lab::running(0, RedisMode::Vote).await;
-    lab.ask_node(0, &["SET", "shared", "1"]).await.unwrap();
-    tokio::time::sleep(Duration::from_millis(100)).await;
+    lab.write_that_arrives("shared").await;
     // The link is cut for good, then the master goes on alone.
     let nobody = Order::RedisPromote { accept_loss: true };
     lab.done(1, nobody).await;
@@ -81,8 +79,7 @@ async fn bytes_that_only_the_dead_master_had_are_reported() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_running_masters_own_data_is_kept_as_a_snapshot() {
     let lab = Lab::running(0, RedisMode::Vote).await;
-    lab.ask_node(0, &["SET", "shared", "1"]).await.unwrap();
-    tokio::time::sleep(Duration::from_millis(100)).await;
+    lab.write_that_arrives("shared").await;
     lab.done(1, Order::RedisPromote { accept_loss: true }).await;
     for n in 0..50 {
         lab.ask_node(0, &["SET", &format!("alone{n}"), "x"]).await.unwrap();

@@ -246,6 +246,16 @@ impl Lab {
         command.query_async(&mut connection).await
     }
 
+    /// Writes a key on the first server and waits until the second has it. A replica that just
+    /// finished its full sync is sent nothing until its master has heard from it again.
+    pub async fn write_that_arrives(&self, key: &str) {
+        self.ask_node(0, &["SET", key, "1"]).await.unwrap();
+        self.until("the replica has it", Duration::from_secs(10), async || {
+            self.ask_node(1, &["EXISTS", key]).await.is_ok_and(|said| said == redis::Value::Int(1))
+        })
+        .await;
+    }
+
     pub async fn sentinel_fields(&self, at: usize) -> BTreeMap<String, String> {
         let said = self.ask(self.sentinels[at].address, &["SENTINEL", "MASTER", MASTER_NAME]).await;
         said.ok().and_then(|value| redis::from_redis_value(value).ok()).unwrap_or_default()
