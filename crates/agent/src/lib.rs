@@ -14,6 +14,7 @@ mod host;
 mod node;
 mod promise;
 mod server;
+mod slots;
 mod state;
 
 pub use desk::Desk;

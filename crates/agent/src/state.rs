@@ -1,21 +1,25 @@
 //! What an agent must not forget: the newest record it has heard of, and for each node the newest
-//! command it obeyed with its outcome. One small file, replaced as a whole.
+//! command it obeyed with its outcome. One small file, replaced in place.
 //!
-//! The file's first line is a checksum of the rest. A file of another version, a truncated one or
-//! a changed one is refused: an agent that guesses what it obeyed could obey it again.
+//! A file of another version, or without one whole copy of what was kept, is refused: an agent that
+//! guesses what it obeyed could obey it again.
 
 use std::collections::BTreeMap;
 use std::fs::{self, File};
-use std::io::Write;
 use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
-use sha2::{Digest, Sha256};
 use tier0_core::agent::Obeyed;
 use tier0_core::words::{Heard, NodeId};
 
+use crate::slots::{Slots, Unreadable};
+
 /// The version of the file that this build writes and reads.
-const FORMAT: u32 = 1;
+const FORMAT: u32 = 2;
+/// Its name in the state directory.
+const NAME: &str = "agent.state";
+/// The file of version 1, which was replaced as a whole.
+const NAME_1: &str = "agent.json";
 
 /// Why the state cannot be read or kept.
 #[derive(Debug, thiserror::Error)]
@@ -78,8 +82,9 @@ struct Envelope {
 /// The durable state of one agent.
 #[derive(Debug)]
 pub struct State {
-    directory: PathBuf,
+    path: PathBuf,
     kept: Kept,
+    slots: Slots,
     // Held for as long as the state is used.
     lock: File,
 }
@@ -104,13 +109,18 @@ impl State {
         if lock.try_lock().is_err() {
             return Err(StateError::Locked { path: lock_path });
         }
-        let path = directory.join("agent.json");
-        let kept = match fs::read(&path) {
-            Ok(bytes) => decode(&path, &bytes)?,
-            Err(error) if error.kind() == std::io::ErrorKind::NotFound => Kept::default(),
-            Err(source) => return Err(StateError::File { doing: "read", path, source }),
-        };
-        Ok(State { directory: directory.to_owned(), kept, lock })
+        let older = directory.join(NAME_1);
+        if older.try_exists().map_err(file("look at", &older))? {
+            return Err(StateError::Version { path: older, found: 1 });
+        }
+        let path = directory.join(NAME);
+        let (slots, content) =
+            Slots::open(&path, &encode(&Kept::default())).map_err(|error| match error {
+                Unreadable::File(source) => file("open", &path)(source),
+                Unreadable::Damaged(what) => StateError::Damaged { path: path.clone(), what },
+            })?;
+        let kept = decode(&path, &content)?;
+        Ok(State { path, kept, slots, lock })
     }
 
     /// What is kept.
@@ -123,20 +133,11 @@ impl State {
         if kept == self.kept {
             return Ok(());
         }
-        let path = self.directory.join("agent.json");
-        let new = self.directory.join("agent.json.new");
-        let failed = |doing, path: &Path| {
-            let path = path.to_owned();
-            move |source| StateError::File { doing, path, source }
-        };
-        let bytes = encode(&kept);
-        let mut file = File::create(&new).map_err(failed("create", &new))?;
-        file.write_all(&bytes).map_err(failed("write", &new))?;
-        file.sync_data().map_err(failed("sync", &new))?;
-        fs::rename(&new, &path).map_err(failed("replace", &path))?;
-        File::open(&self.directory)
-            .and_then(|directory| directory.sync_all())
-            .map_err(failed("sync directory", &self.directory))?;
+        self.slots.replace(&encode(&kept)).map_err(|source| StateError::File {
+            doing: "write",
+            path: self.path.clone(),
+            source,
+        })?;
         self.kept = kept;
         Ok(())
     }
@@ -144,36 +145,21 @@ impl State {
 
 fn encode(kept: &Kept) -> Vec<u8> {
     let envelope = Envelope { format: FORMAT, kept: kept.clone() };
-    let body = serde_json::to_vec(&envelope).expect("plain data always serialises");
-    let mut bytes = checksum(&body).into_bytes();
-    bytes.push(b'\n');
-    bytes.extend_from_slice(&body);
-    bytes
+    serde_json::to_vec(&envelope).expect("plain data always serialises")
 }
 
-fn decode(path: &Path, bytes: &[u8]) -> Result<Kept, StateError> {
-    let damaged = |what: &str| StateError::Damaged { path: path.to_owned(), what: what.to_owned() };
-    let end = bytes
-        .iter()
-        .position(|byte| *byte == b'\n')
-        .ok_or_else(|| damaged("it has no checksum line"))?;
-    let (line, body) = (&bytes[..end], &bytes[end + 1..]);
-    if line != checksum(body).as_bytes() {
-        return Err(damaged("the checksum does not fit"));
-    }
-    let version: serde_json::Value =
-        serde_json::from_slice(body).map_err(|error| damaged(&error.to_string()))?;
+fn decode(path: &Path, content: &[u8]) -> Result<Kept, StateError> {
+    let damaged = |error: serde_json::Error| StateError::Damaged {
+        path: path.to_owned(),
+        what: error.to_string(),
+    };
+    let version: serde_json::Value = serde_json::from_slice(content).map_err(damaged)?;
     let found = version.get("format").and_then(serde_json::Value::as_u64).unwrap_or(0);
     if found != u64::from(FORMAT) {
         return Err(StateError::Version { path: path.to_owned(), found });
     }
-    let envelope: Envelope =
-        serde_json::from_slice(body).map_err(|error| damaged(&error.to_string()))?;
+    let envelope: Envelope = serde_json::from_slice(content).map_err(damaged)?;
     Ok(envelope.kept)
-}
-
-fn checksum(body: &[u8]) -> String {
-    Sha256::digest(body).iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
 #[cfg(test)]
@@ -207,32 +193,27 @@ mod tests {
     }
 
     #[test]
-    fn a_file_cut_or_changed_anywhere_is_refused() {
+    fn what_no_agent_wrote_is_refused() {
         let directory = tempfile::tempdir().unwrap();
-        let path = directory.path().join("agent.json");
-        let whole = encode(&some());
-        for length in 0..whole.len() {
-            fs::write(&path, &whole[..length]).unwrap();
-            assert!(State::open(directory.path()).is_err(), "cut to {length} bytes");
-        }
-        for place in 0..whole.len() {
-            for bit in 0..8 {
-                let mut changed = whole.clone();
-                changed[place] ^= 1 << bit;
-                fs::write(&path, &changed).unwrap();
-                assert!(State::open(directory.path()).is_err(), "bit {bit} of byte {place}");
-            }
+        drop(State::open(directory.path()).unwrap());
+        let path = directory.path().join(NAME);
+        let whole = fs::read(&path).unwrap();
+        fs::write(&path, &whole[1..]).unwrap();
+        assert!(matches!(State::open(directory.path()), Err(StateError::Damaged { .. })));
+        for content in [&b""[..], b"{}", b"{\"format\":2}", b"{\"format\":2,\"kept\":[]}"] {
+            let directory = tempfile::tempdir().unwrap();
+            Slots::open(&directory.path().join(NAME), content).unwrap();
+            assert!(State::open(directory.path()).is_err(), "{}", content.escape_ascii());
         }
     }
 
     #[test]
     fn another_version_is_refused() {
         let directory = tempfile::tempdir().unwrap();
-        let body = br#"{"format":2,"kept":{"heard":null,"obeyed":{}}}"#;
-        let mut bytes = checksum(body).into_bytes();
-        bytes.push(b'\n');
-        bytes.extend_from_slice(body);
-        fs::write(directory.path().join("agent.json"), bytes).unwrap();
-        assert!(matches!(State::open(directory.path()), Err(StateError::Version { found: 2, .. })));
+        let content = br#"{"format":3,"kept":{"heard":null,"obeyed":{}}}"#;
+        Slots::open(&directory.path().join(NAME), content).unwrap();
+        assert!(matches!(State::open(directory.path()), Err(StateError::Version { found: 3, .. })));
+        fs::write(directory.path().join(NAME_1), "").unwrap();
+        assert!(matches!(State::open(directory.path()), Err(StateError::Version { found: 1, .. })));
     }
 }
