@@ -86,9 +86,9 @@ pub async fn run(
     let others = peers::others(&stack, site);
     let mut watching = tokio::task::JoinSet::new();
     if let Some(followed) = followed {
-        watching.spawn(following::keep_near(store.clone(), driver.clone()));
+        watching.spawn(following::keep_near(followed.drawn, driver.clone()));
         watching.spawn(following::keep_reading(
-            followed,
+            followed.read,
             driver.clone(),
             stack.limits.poll_interval(),
         ));
@@ -130,11 +130,17 @@ pub async fn run(
     served
 }
 
-/// The store, and where others write to it too, a second way to it: what is read to follow them is
-/// not waited for by what is written.
+/// The store, and where others write to it too, ways of their own to follow them.
 struct Stores {
     store: StoreHandle,
-    followed: Option<StoreHandle>,
+    followed: Option<Followed>,
+}
+
+/// A handle does one thing after the other, and what is written must not wait: not for what is read all
+/// the time, nor for a member of the cluster that is asked to lead and is away.
+struct Followed {
+    read: StoreHandle,
+    drawn: StoreHandle,
 }
 
 async fn open_stores(stack: &Stack, settings: &OrchestratorSettings) -> anyhow::Result<Stores> {
@@ -154,7 +160,8 @@ async fn open_stores(stack: &Stack, settings: &OrchestratorSettings) -> anyhow::
         let etcd = Etcd::new(etcd_settings(stack, settings.listen)?)?;
         StoreHandle::start(etcd).context("start the store")
     };
-    Ok(Stores { store: start()?, followed: Some(start()?) })
+    let followed = Followed { read: start()?, drawn: start()? };
+    Ok(Stores { store: start()?, followed: Some(followed) })
 }
 
 /// The way to the etcd cluster, the member on this orchestrator's own address first.
