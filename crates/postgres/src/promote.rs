@@ -1,9 +1,10 @@
 //! Promotion, with everything that must hold before it (P3).
 //!
 //! Sources: `xlogfuncs.c` `pg_promote` (waiting looks only every 100 ms, hence own polling),
-//! `xlogrecovery.c` (`CheckForStandbyTrigger`), `timeline.c` (the history file's last line).
+//! `xlogrecovery.c` (`CheckForStandbyTrigger`, `WaitForWALToBecomeAvailable`), `timeline.c` (the history
+//! file's last line).
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use tier0_core::order::{Fact, PromoteMember};
 use tier0_core::words::{Lsn, SyncName, SystemId, Timeline, WalPosition};
@@ -22,8 +23,10 @@ use crate::trouble::{Attempt, Trouble};
 /// How long the received position may stay the same before the rest is given up.
 const STANDS_STILL: Duration = Duration::from_millis(500);
 
-/// How long the stream of a stopped primary is given to end before the promotion is asked for.
-const STREAM_END: Duration = Duration::from_millis(30);
+/// How often the promotion is asked for again. Asked while its stream has just ended and is begun anew,
+/// the startup process sees that, and then sleeps for the rest of `wal_retrieve_retry_interval` (100 ms)
+/// before it looks again. Being asked wakes it.
+const ASK_AGAIN: Duration = Duration::from_millis(5);
 
 /// What a promotion is justified by.
 #[derive(Debug, Clone, Copy)]
@@ -87,7 +90,6 @@ impl Server {
                 self.check(proof, &standby)?;
                 if let Some(stopped_at) = stopped_at {
                     self.until_received(&session, standby, stopped_at, deadline).await?;
-                    self.until_stream_ended(&session, deadline).await;
                 }
                 self.ensure_names(names, deadline).await?;
                 self.become_primary(&session, deadline).await
@@ -245,23 +247,11 @@ impl Server {
         }
     }
 
-    /// Let the receiver of a primary that has stopped end. Asked to promote while it still thinks
-    /// that it streams, the startup process first sleeps the rest of
-    /// `wal_retrieve_retry_interval` (`xlogrecovery.c` `WaitForWALToBecomeAvailable`).
-    async fn until_stream_ended(&self, session: &Session, deadline: Deadline) {
-        let most = deadline.at_most(STREAM_END);
-        while !most.passed() {
-            match self.standby(session, deadline).await {
-                Ok(standby) if standby.stream.is_none() => return,
-                Ok(_) => self.pause().await,
-                // The promotion itself will meet whatever is wrong, and say so.
-                Err(_) => return,
-            }
-        }
-    }
-
     async fn become_primary(&self, session: &Session, deadline: Deadline) -> Attempt<Fact> {
-        session.run("SELECT pg_promote(false)", deadline.left()).await?;
+        // Nothing is asked of a server that has become primary meanwhile: that would be an error.
+        let ask = "SELECT pg_promote(false) WHERE pg_is_in_recovery()";
+        let mut asked = Instant::now();
+        session.run(ask, deadline.left()).await?;
         let promotion = async {
             loop {
                 if let Place::Primary(position) = self.place(session, deadline).await? {
@@ -269,6 +259,11 @@ impl Server {
                 }
                 if deadline.passed() {
                     return Err(Trouble::unknown("promotion was asked for and has not ended"));
+                }
+                if asked.elapsed() > ASK_AGAIN {
+                    asked = Instant::now();
+                    // It may come about while it is asked for.
+                    let _ = session.run(ask, deadline.left()).await;
                 }
                 self.pause().await;
             }
