@@ -9,9 +9,15 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tokio_postgres::Config;
 
-use crate::console::Session;
+use crate::console::{Row, Session};
 use crate::{Attempt, failed, left};
 
+/// What a standby says yes to.
+const RECOVERS: &str = "SELECT pg_is_in_recovery()";
+/// How long a server may take to answer that.
+const LOOK: Duration = Duration::from_millis(500);
+/// How often it is asked while clients wait.
+const LOOK_EVERY: Duration = Duration::from_millis(2);
 /// How often a statement is tried again that does not come back.
 const CONFIRM_EVERY: Duration = Duration::from_millis(5);
 /// With less left than this, what was seen last is the answer: another try would see nothing.
@@ -36,11 +42,26 @@ pub enum Client {
     },
 }
 
+/// A client's session that waits with all others. PgBouncer may let one that logs in while it points
+/// elsewhere wait for a third of a second (`janitor.c`, `full_maint_period`), which nobody else does.
+pub(crate) type Along = Option<Session>;
+
 impl Client {
     /// See a statement come back through `route` from a server that takes writes.
     pub(crate) async fn confirm(&self, route: SocketAddr, deadline: Instant) -> Attempt<()> {
+        self.confirm_along(&mut None, route, deadline).await
+    }
+
+    /// The same, over a session that may have been there before.
+    pub(crate) async fn confirm_along(
+        &self,
+        along: &mut Along,
+        route: SocketAddr,
+        deadline: Instant,
+    ) -> Attempt<()> {
         loop {
-            let Some(why) = self.refused(route, left(deadline)).await else { return Ok(()) };
+            let refused = self.refused(along, route, left(deadline)).await;
+            let Some(why) = refused else { return Ok(()) };
             if left(deadline) <= ONE_MORE_TRY {
                 return Err(failed(format!("no statement came back through the route: {why}")));
             }
@@ -48,27 +69,61 @@ impl Client {
         }
     }
 
+    /// Come to wait along with the clients of a route, before they are held.
+    pub(crate) async fn come_along(&self, along: &mut Along, route: SocketAddr, limit: Duration) {
+        if let Client::Postgres { database, user, password } = self {
+            let config = config(route, database, user, password);
+            *along = Session::open(&config, limit).await.ok();
+        }
+    }
+
+    /// Wait until the server itself takes writes.
+    pub(crate) async fn until_it_writes(&self, server: SocketAddr) {
+        // A session with PostgreSQL is kept while it is a standby; Redis is asked anew each time.
+        while self.holds_back(server).await {
+            tokio::time::sleep(CONFIRM_EVERY).await;
+        }
+    }
+
+    async fn holds_back(&self, server: SocketAddr) -> bool {
+        let (database, user, password) = match self {
+            Client::Postgres { database, user, password } => (database, user, password),
+            Client::Redis { .. } => {
+                return self.refused(&mut None, server, LOOK).await.is_some();
+            }
+        };
+        let Ok(session) = Session::open(&config(server, database, user, password), LOOK).await
+        else {
+            return true;
+        };
+        while let Ok(recovers) = session.rows(RECOVERS, LOOK).await {
+            if says_no(&recovers) {
+                return false;
+            }
+            tokio::time::sleep(LOOK_EVERY).await;
+        }
+        true
+    }
+
     /// Why none came back; nothing if one did.
-    async fn refused(&self, route: SocketAddr, limit: Duration) -> Option<String> {
+    async fn refused(
+        &self,
+        along: &mut Along,
+        route: SocketAddr,
+        limit: Duration,
+    ) -> Option<String> {
         match self {
             Client::Postgres { database, user, password } => {
-                let mut config = Config::new();
-                config
-                    .host(route.ip().to_string())
-                    .port(route.port())
-                    .user(user)
-                    .password(password.expose())
-                    .dbname(database);
-                let found = match Session::open(&config, limit).await {
-                    Ok(session) => session.rows("SELECT pg_is_in_recovery()", limit).await,
+                let session = match along.take().filter(|session| !session.is_closed()) {
+                    Some(session) => Ok(session),
+                    None => Session::open(&config(route, database, user, password), limit).await,
+                };
+                let found = match session {
+                    Ok(session) => session.rows(RECOVERS, limit).await,
                     Err(error) => Err(error),
                 };
                 match found {
-                    Ok(rows) => {
-                        let value = rows.first().and_then(|row| row.values().next());
-                        let writes = value.map(String::as_str) == Some("f");
-                        (!writes).then(|| "the server is a standby".to_owned())
-                    }
+                    Ok(rows) => (!says_no(&rows)).then(|| "the server is a standby".to_owned()),
                     Err(error) => Some(error.to_string()),
                 }
             }
@@ -82,6 +137,22 @@ impl Client {
             }
         }
     }
+}
+
+fn says_no(rows: &[Row]) -> bool {
+    let value = rows.first().and_then(|row| row.values().next());
+    value.map(String::as_str) == Some("f")
+}
+
+fn config(route: SocketAddr, database: &str, user: &str, password: &Secret) -> Config {
+    let mut config = Config::new();
+    config
+        .host(route.ip().to_string())
+        .port(route.port())
+        .user(user)
+        .password(password.expose())
+        .dbname(database);
+    config
 }
 
 /// How much a Redis may say before its role.

@@ -6,6 +6,7 @@
 //! its agent. Left out: when a route is held and released (the core), and the stamps of orders (the
 //! agent).
 
+mod awaited;
 mod confirm;
 mod console;
 pub mod control;
@@ -78,13 +79,13 @@ impl Route {
         }
     }
 
-    /// End holds that last too long, for ever.
+    /// End holds that last too long, and let clients go on as soon as their writer is there; for ever.
     pub async fn keep_watch(&self) {
         match self {
             Route::PgBouncer(route) => route.keep_watch().await,
             Route::Haproxy(route) => route.keep_watch().await,
-            // It does so itself.
-            Route::Proxy(_) => {}
+            // The router itself ends them.
+            Route::Proxy(route) => route.keep_watch().await,
         }
     }
 

@@ -4,10 +4,14 @@
 //!
 //! What PgBouncer does (measured with 1.18): a PAUSE stays in force when the session that gave it
 //! ends, also before it has drained; a transaction that is open goes on where it began, also after
-//! RELOAD and RESUME; new ones go where the file points. Not here: session pooling, which PAUSE
-//! waits for as long as clients stay.
+//! RELOAD and RESUME; new ones go where the file points. A login at the server that PAUSE cuts off is
+//! taken for a server that fails (1.18: `janitor.c` `per_loop_pause`, `objects.c` `disconnect_server`):
+//! none is tried for `server_login_retry`, and who asks meanwhile is turned away. And what waits for that
+//! time to be over is looked at only when something happens, at the latest after a third of a second.
+//! Not here: session pooling, which PAUSE waits for as long as clients stay.
 
 use std::net::SocketAddr;
+use std::pin::pin;
 use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -17,6 +21,8 @@ use tier0_core::route::{RouteOrder, RouteView};
 use tier0_core::words::{Epoch, Region};
 use tokio_postgres::Config;
 
+use crate::awaited::Awaited;
+use crate::confirm::Along;
 use crate::console::{ConsoleError, Row, Session, word};
 use crate::held::{self, Held};
 use crate::kept::Wanted;
@@ -25,6 +31,13 @@ use crate::{Attempt, Client, RouteSettings, failed, left, refused, unknown};
 
 /// How long a look may take.
 const LOOK: Duration = Duration::from_millis(500);
+/// How long a login may take before clients are held, be it of a client here or of the pool at the
+/// server; one that is later is done without.
+const LOGIN: Duration = Duration::from_millis(25);
+/// How much earlier than clients go on the statement is sent that is to come back.
+const HEAD_START: Duration = Duration::from_millis(1);
+/// How often something happens while clients wait for a server to be logged in at.
+const PROD_EVERY: Duration = Duration::from_millis(10);
 /// A PAUSE gets at least this long, so that it has arrived before it is given up to wait for.
 const LEAST_DRAIN: Duration = Duration::from_millis(25);
 /// How often it is looked at whether a hold has lasted too long.
@@ -39,17 +52,37 @@ const LOOK_AGAIN: Duration = Duration::from_millis(5);
 pub struct PgBouncer {
     settings: RouteSettings,
     held: Mutex<Option<Held>>,
-    turn: tokio::sync::Mutex<()>,
-    looking: tokio::sync::Mutex<Option<Session>>,
+    ordering: tokio::sync::Mutex<Sessions>,
+    awaited: Awaited,
+    looking: tokio::sync::Mutex<Kept>,
+}
+
+/// A session with the console that is kept for the next order or look: opening one takes as long as
+/// what is asked over it, while clients wait.
+type Kept = Option<Session>;
+
+/// What is kept between orders.
+#[derive(Debug, Default)]
+struct Sessions {
+    console: Kept,
+    along: Along,
+    /// For how long clients were held who were let go on before the order for it came.
+    went_on: Option<Duration>,
 }
 
 /// PgBouncer's own word on the database.
 #[derive(Debug)]
-struct State {
+struct Database {
     paused: bool,
     address: Option<SocketAddr>,
+}
+
+/// And on those who use it.
+#[derive(Debug)]
+struct Users {
     active: u32,
     waiting: u32,
+    logins: u32,
 }
 
 impl PgBouncer {
@@ -58,8 +91,9 @@ impl PgBouncer {
         PgBouncer {
             settings,
             held: Mutex::new(None),
-            turn: tokio::sync::Mutex::new(()),
-            looking: tokio::sync::Mutex::new(None),
+            ordering: tokio::sync::Mutex::default(),
+            awaited: Awaited::default(),
+            looking: tokio::sync::Mutex::default(),
         }
     }
 
@@ -80,11 +114,11 @@ impl PgBouncer {
             error: file_error,
         };
         match self.look_with_kept().await {
-            Ok(state) => {
-                view.held = state.paused;
-                view.to = state.address.and_then(|address| self.settings.region_at(address));
-                view.active = state.active;
-                view.waiting = state.waiting;
+            Ok((database, users)) => {
+                view.held = database.paused;
+                view.to = database.address.and_then(|address| self.settings.region_at(address));
+                view.active = users.active;
+                view.waiting = users.waiting;
             }
             Err(error) => {
                 view.process = match error {
@@ -105,16 +139,23 @@ impl PgBouncer {
         };
         let deadline = Instant::now() + limit;
         let performing = async {
-            let _turn = self.turn.lock().await;
+            let mut kept = self.ordering.lock().await;
+            self.awaited.forget();
             match order {
                 RouteOrder::Hold { drain_ms, hold_ms } => {
                     let drain = Duration::from_millis(*drain_ms);
-                    self.hold(drain, Duration::from_millis(*hold_ms), deadline).await
+                    self.hold(&mut kept, drain, Duration::from_millis(*hold_ms), deadline).await
                 }
                 RouteOrder::Switch { epoch, to } => {
-                    self.switch(*epoch, to, deadline).await.map(|()| Fact::Nothing)
+                    self.switch(&mut kept.console, *epoch, to, deadline).await?;
+                    if let Some(server) = self.settings.nodes.get(to) {
+                        self.awaited.expect(*server);
+                    }
+                    Ok(Fact::Nothing)
                 }
-                RouteOrder::Release { epoch, to } => self.release(*epoch, to, deadline).await,
+                RouteOrder::Release { epoch, to } => {
+                    self.release(&mut kept, *epoch, to, deadline).await
+                }
             }
         };
         match tokio::time::timeout(limit, performing).await {
@@ -124,8 +165,33 @@ impl PgBouncer {
         }
     }
 
-    /// End holds that last too long, for ever; also those that an earlier run of the agent left.
+    /// For ever: end holds that last too long, also those that an earlier run of the agent left; and let
+    /// clients go on as soon as the server takes writes that the route was switched to. The order for
+    /// that is on its way meanwhile.
     pub async fn keep_watch(&self) {
+        tokio::join!(self.end_long_holds(), self.let_go_on());
+    }
+
+    async fn let_go_on(&self) {
+        loop {
+            let server = self.awaited.writes(&self.settings.client).await;
+            let mut kept = self.ordering.lock().await;
+            // The hold may have ended.
+            if self.awaited.is_still(server) && self.lock_held().is_some() {
+                let route = self.settings.route.id();
+                match self.resume(&mut kept.console, Instant::now() + LOOK).await {
+                    Ok(held) => {
+                        tracing::info!(%route, ?held, "the new writer writes: clients go on");
+                        kept.went_on = Some(held);
+                    }
+                    // The order for it comes.
+                    Err(outcome) => tracing::warn!(%route, %outcome, "clients are still held"),
+                }
+            }
+        }
+    }
+
+    async fn end_long_holds(&self) {
         match held::left(&self.settings.marker()) {
             Ok(Some(left)) => *self.lock_held() = Some(left),
             Ok(None) => {}
@@ -137,13 +203,13 @@ impl PgBouncer {
             if !over {
                 continue;
             }
-            let _turn = self.turn.lock().await;
+            let mut kept = self.ordering.lock().await;
             // An order may have come meanwhile.
             let Some(held) = *self.lock_held() else { continue };
             if held.until > Instant::now() {
                 continue;
             }
-            match self.resume(Instant::now() + LOOK).await {
+            match self.resume(&mut kept.console, Instant::now() + LOOK).await {
                 Ok(_) => tracing::warn!(
                     route = %self.settings.route.id(),
                     "clients were held for as long as they may be: they go on"
@@ -161,7 +227,7 @@ impl PgBouncer {
     /// nobody has pointed it yet: this agent may have been away when it was switched. Nobody is
     /// held for it.
     pub async fn keep_pointed(&self, writer: &Region, epoch: Epoch) {
-        let _turn = self.turn.lock().await;
+        let mut kept = self.ordering.lock().await;
         let right = match pointer::read(&self.settings.route.pointer_file) {
             Ok(pointed) => pointed.is_some_and(|pointed| {
                 pointed.epoch > epoch || pointed.epoch == epoch && pointed.to == *writer
@@ -173,7 +239,7 @@ impl PgBouncer {
             return;
         }
         let route = self.settings.route.id();
-        match self.switch(epoch, writer, Instant::now() + LOOK).await {
+        match self.switch(&mut kept.console, epoch, writer, Instant::now() + LOOK).await {
             Ok(()) => {
                 tracing::warn!(%route, %writer, %epoch, "the route was behind: it points there")
             }
@@ -181,7 +247,28 @@ impl PgBouncer {
         }
     }
 
-    async fn hold(&self, drain: Duration, lasting: Duration, deadline: Instant) -> Attempt<Fact> {
+    async fn hold(
+        &self,
+        kept: &mut Sessions,
+        drain: Duration,
+        lasting: Duration,
+        deadline: Instant,
+    ) -> Attempt<Fact> {
+        let look = |error: ConsoleError| error.outcome("look");
+        kept.went_on = None;
+        let mut session = self.console(&mut kept.console, deadline).await?;
+        // With nothing to drain the server is dead, and logins there come to no end.
+        if !drain.is_zero() {
+            let route = self.settings.route.address;
+            let limit = LOGIN.min(left(deadline));
+            self.settings.client.come_along(&mut kept.along, route, limit).await;
+            let patience = Instant::now() + LOGIN;
+            while self.users(&session, left(deadline)).await.map_err(look)?.logins > 0
+                && Instant::now() < patience
+            {
+                tokio::time::sleep(Duration::from_millis(1)).await;
+            }
+        }
         // First what ends it: nothing that happens from here on leaves clients held.
         held::note(&self.settings.marker(), lasting)
             .map_err(|error| failed(self.settings.of_marker(&error)))?;
@@ -190,70 +277,104 @@ impl PgBouncer {
             let mut held = self.lock_held();
             let began = held.map_or(now, |held| held.began);
             *held = Some(Held { began, until: now + lasting });
+            self.awaited.held(now + lasting);
         }
-        let session = self.console(deadline).await?;
         let pause = format!("PAUSE {}", word(self.database()));
         match session.rows(&pause, drain.max(LEAST_DRAIN).min(left(deadline))).await {
-            // Late: transactions are open. It stays in force without this session.
-            Ok(_) | Err(ConsoleError::Late(_)) => {}
+            Ok(_) => {}
+            // Transactions are open. It stays in force without this session, which answers nothing
+            // else before they have ended.
+            Err(ConsoleError::Late(_)) => session = self.console(&mut None, deadline).await?,
             Err(error) => return Err(error.outcome("PAUSE")),
         }
-        let looking = self.console(deadline).await?;
-        let state =
-            self.look(&looking, left(deadline)).await.map_err(|error| error.outcome("look"))?;
-        if !state.paused {
+        if !self.look(&session, left(deadline)).await.map_err(look)?.paused {
             return Err(failed("PgBouncer does not say that the database is paused"));
         }
-        let open = if state.active == 0 {
+        let users = self.users(&session, left(deadline)).await.map_err(look)?;
+        let open = if users.active == 0 {
             Vec::new()
         } else {
-            self.open(&looking, left(deadline)).await.map_err(|error| error.outcome("look"))?
+            self.open(&session, left(deadline)).await.map_err(look)?
         };
-        Ok(Fact::Held { open, waiting: state.waiting })
+        kept.console = Some(session);
+        Ok(Fact::Held { open, waiting: users.waiting })
     }
 
-    async fn switch(&self, epoch: Epoch, to: &Region, deadline: Instant) -> Attempt<()> {
+    async fn switch(
+        &self,
+        kept: &mut Kept,
+        epoch: Epoch,
+        to: &Region,
+        deadline: Instant,
+    ) -> Attempt<()> {
         let Wanted { pointed, address, is_noted } = self.settings.wanted(epoch, to)?;
         if !is_noted {
             // First of all: a PgBouncer that is down points right when it comes back.
             self.settings.note_pointer(&pointer_text(&pointed, self.database(), address))?;
         }
-        let session = self.console(deadline).await?;
-        let looked = |state: &State| state.address == Some(address);
-        if is_noted {
-            let state = self.look(&session, left(deadline)).await;
-            if state.is_ok_and(|state| looked(&state)) {
-                return Ok(());
-            }
-        }
-        session.rows("RELOAD", left(deadline)).await.map_err(|error| error.outcome("RELOAD"))?;
-        loop {
-            let state = self.look(&session, left(deadline)).await;
-            match state.map_err(|error| error.outcome("look"))? {
-                state if looked(&state) => return Ok(()),
-                state if left(deadline).is_zero() => {
-                    let found = state.address.map_or("nowhere".to_owned(), |at| at.to_string());
-                    return Err(failed(format!(
-                        "after RELOAD PgBouncer points at {found}, not at {address}: does \
-                         pgbouncer.ini include {}?",
-                        self.settings.route.pointer_file.display()
-                    )));
+        let session = self.console(kept, deadline).await?;
+        let looked = |database: &Database| database.address == Some(address);
+        let is_there = is_noted
+            && self.look(&session, left(deadline)).await.is_ok_and(|database| looked(&database));
+        if !is_there {
+            session
+                .rows("RELOAD", left(deadline))
+                .await
+                .map_err(|error| error.outcome("RELOAD"))?;
+            loop {
+                let database = self.look(&session, left(deadline)).await;
+                match database.map_err(|error| error.outcome("look"))? {
+                    database if looked(&database) => break,
+                    database if left(deadline).is_zero() => {
+                        let found =
+                            database.address.map_or("nowhere".to_owned(), |at| at.to_string());
+                        return Err(failed(format!(
+                            "after RELOAD PgBouncer points at {found}, not at {address}: does \
+                             pgbouncer.ini include {}?",
+                            self.settings.route.pointer_file.display()
+                        )));
+                    }
+                    _ => tokio::time::sleep(LOOK_AGAIN).await,
                 }
-                _ => tokio::time::sleep(LOOK_AGAIN).await,
             }
         }
+        *kept = Some(session);
+        Ok(())
     }
 
-    async fn release(&self, epoch: Epoch, to: &Region, deadline: Instant) -> Attempt<Fact> {
-        self.switch(epoch, to, deadline).await?;
-        let held = self.resume(deadline).await?;
-        self.settings.client.confirm(self.settings.route.address, deadline).await?;
+    async fn release(
+        &self,
+        kept: &mut Sessions,
+        epoch: Epoch,
+        to: &Region,
+        deadline: Instant,
+    ) -> Attempt<Fact> {
+        let Sessions { console, along, went_on } = kept;
+        self.switch(console, epoch, to, deadline).await?;
+        let route = self.settings.route.address;
+        let mut confirming = pin!(self.settings.client.confirm_along(along, route, deadline));
+        // It is there before clients go on, and so is not turned away.
+        let early = tokio::time::timeout(HEAD_START, &mut confirming).await;
+        let resumed = self.resume(console, deadline).await?;
+        let held = went_on.take().unwrap_or(resumed);
+        let mut confirmed = early;
+        let confirmed = loop {
+            if let Ok(confirmed) = confirmed {
+                break confirmed;
+            }
+            confirmed = tokio::time::timeout(PROD_EVERY, &mut confirming).await;
+            if let Some(session) = console {
+                // What it answers is of no interest.
+                let _ = session.rows("SHOW VERSION", left(deadline)).await;
+            }
+        };
+        confirmed?;
         Ok(Fact::Released { held_ms: held.as_millis() as u64 })
     }
 
     /// Let clients go on, and say for how long they were held.
-    async fn resume(&self, deadline: Instant) -> Attempt<Duration> {
-        let session = self.console(deadline).await?;
+    async fn resume(&self, kept: &mut Kept, deadline: Instant) -> Attempt<Duration> {
+        let session = self.console(kept, deadline).await?;
         let resume = format!("RESUME {}", word(self.database()));
         match session.rows(&resume, left(deadline)).await {
             Ok(_) => {}
@@ -261,19 +382,26 @@ impl PgBouncer {
             Err(ConsoleError::Answered(_)) => {}
             Err(error) => return Err(error.outcome("RESUME")),
         }
-        let state = self.look(&session, left(deadline)).await;
-        if state.map_err(|error| error.outcome("look"))?.paused {
+        let database = self.look(&session, left(deadline)).await;
+        if database.map_err(|error| error.outcome("look"))?.paused {
             return Err(failed("PgBouncer says that the database is still paused"));
         }
+        *kept = Some(session);
         let held = self.lock_held().take();
+        self.awaited.over();
         held::forget(&self.settings.marker())
             .map_err(|error| failed(self.settings.of_marker(&error)))?;
         Ok(held.map_or(Duration::ZERO, |held| held.began.elapsed()))
     }
 
-    async fn console(&self, deadline: Instant) -> Attempt<Session> {
-        let opened = Session::open(&self.console_config(), left(deadline)).await;
-        opened.map_err(|error| error.outcome("PgBouncer's console"))
+    /// The session that was kept, or a new one. Whoever takes it puts it back where all went well.
+    async fn console(&self, kept: &mut Kept, deadline: Instant) -> Attempt<Session> {
+        match kept.take().filter(|session| !session.is_closed()) {
+            Some(session) => Ok(session),
+            None => Session::open(&self.console_config(), left(deadline))
+                .await
+                .map_err(|error| error.outcome("PgBouncer's console")),
+        }
     }
 
     fn console_config(&self) -> Config {
@@ -287,38 +415,39 @@ impl PgBouncer {
     }
 
     /// Look over the session that is kept for it: PgBouncer notes every new one in its log.
-    async fn look_with_kept(&self) -> Result<State, ConsoleError> {
+    async fn look_with_kept(&self) -> Result<(Database, Users), ConsoleError> {
         let mut kept = self.looking.lock().await;
         let session = match kept.take().filter(|session| !session.is_closed()) {
             Some(session) => session,
             None => Session::open(&self.console_config(), LOOK).await?,
         };
-        let state = self.look(&session, LOOK).await?;
+        let database = self.look(&session, LOOK).await?;
+        let users = self.users(&session, LOOK).await?;
         *kept = Some(session);
-        Ok(state)
+        Ok((database, users))
     }
 
-    async fn look(&self, session: &Session, limit: Duration) -> Result<State, ConsoleError> {
-        let own = |row: &&Row, column: &str| {
-            row.get(column).is_some_and(|name| *name == *self.database())
-        };
+    async fn look(&self, session: &Session, limit: Duration) -> Result<Database, ConsoleError> {
         let databases = session.rows("SHOW DATABASES", limit).await?;
-        let database = databases.iter().find(|row| own(row, "name"));
+        let database = databases.iter().find(|row| self.is_of_database(row, "name"));
         let field = |name: &str| database.and_then(|row| row.get(name)).map(String::as_str);
         let address = field("host")
             .zip(field("port"))
             .and_then(|(host, port)| Some(SocketAddr::new(host.parse().ok()?, port.parse().ok()?)));
+        Ok(Database { paused: field("paused").is_some_and(|paused| paused != "0"), address })
+    }
+
+    async fn users(&self, session: &Session, limit: Duration) -> Result<Users, ConsoleError> {
         let pools = session.rows("SHOW POOLS", limit).await?;
         let sum = |column: &str| {
-            let pools = pools.iter().filter(|row| own(row, "database"));
+            let pools = pools.iter().filter(|row| self.is_of_database(row, "database"));
             pools.filter_map(|row| row.get(column)?.parse::<u32>().ok()).sum()
         };
-        Ok(State {
-            paused: field("paused").is_some_and(|paused| paused != "0"),
-            address,
-            active: sum("sv_active"),
-            waiting: sum("cl_waiting"),
-        })
+        Ok(Users { active: sum("sv_active"), waiting: sum("cl_waiting"), logins: sum("sv_login") })
+    }
+
+    fn is_of_database(&self, row: &Row, column: &str) -> bool {
+        row.get(column).is_some_and(|name| *name == *self.database())
     }
 
     /// The transactions that are open, one sentence each.

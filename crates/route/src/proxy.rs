@@ -11,6 +11,7 @@ use tier0_core::order::{Fact, Order, Outcome};
 use tier0_core::route::{RouteOrder, RouteView};
 use tier0_core::words::{Epoch, Region};
 
+use crate::awaited::Awaited;
 use crate::control::{Answer, Ask, RouterState, ask, socket};
 use crate::{Attempt, RouteSettings, failed, left, refused, unknown};
 
@@ -23,12 +24,21 @@ pub struct Proxy {
     settings: RouteSettings,
     /// What the router's clock said last.
     stamp: AtomicU64,
+    awaited: Awaited,
+    /// One order at a time; and for how long clients were held who were let go on before the order for
+    /// it came.
+    turn: tokio::sync::Mutex<Option<u64>>,
 }
 
 impl Proxy {
     /// The adapter; touches nothing.
     pub fn new(settings: RouteSettings) -> Self {
-        Proxy { settings, stamp: AtomicU64::new(0) }
+        Proxy {
+            settings,
+            stamp: AtomicU64::new(0),
+            awaited: Awaited::default(),
+            turn: tokio::sync::Mutex::default(),
+        }
     }
 
     /// What it knows.
@@ -75,16 +85,45 @@ impl Proxy {
             return refused("wrong-kind", "this is a route");
         };
         let deadline = Instant::now() + limit;
+        let mut went_on = self.turn.lock().await;
+        self.awaited.forget();
         let performed = match order {
-            RouteOrder::Hold { hold_ms, .. } => self.hold(*hold_ms, deadline).await,
-            RouteOrder::Switch { epoch, to } => {
-                self.point(*epoch, to, deadline).await.map(|_| Fact::Nothing)
+            RouteOrder::Hold { hold_ms, .. } => {
+                *went_on = None;
+                self.awaited.held(Instant::now() + Duration::from_millis(*hold_ms));
+                self.hold(*hold_ms, deadline).await
             }
-            RouteOrder::Release { epoch, to } => self.release(*epoch, to, deadline).await,
+            RouteOrder::Switch { epoch, to } => {
+                let pointed = self.point(*epoch, to, deadline).await;
+                if let (Ok(_), Some(server)) = (&pointed, self.settings.nodes.get(to)) {
+                    self.awaited.expect(*server);
+                }
+                pointed.map(|_| Fact::Nothing)
+            }
+            RouteOrder::Release { epoch, to } => {
+                self.release(*epoch, to, went_on.take(), deadline).await
+            }
         };
         match performed {
             Ok(fact) => Outcome::Done { fact },
             Err(outcome) => outcome,
+        }
+    }
+
+    /// For ever: let clients go on as soon as the server takes writes that the route was switched to.
+    pub async fn keep_watch(&self) {
+        loop {
+            let server = self.awaited.writes(&self.settings.client).await;
+            let mut went_on = self.turn.lock().await;
+            let deadline = Instant::now() + LOOK;
+            let held = self.tell(&Ask::Look, deadline).await.ok().and_then(|state| state.held_ms);
+            // The order for it comes, whatever goes wrong here.
+            if self.awaited.is_still(server)
+                && held.is_some()
+                && self.tell(&Ask::Release, deadline).await.is_ok()
+            {
+                *went_on = held;
+            }
         }
     }
 
@@ -143,10 +182,17 @@ impl Proxy {
         self.tell(&Ask::Point { epoch, to: to.clone(), address }, deadline).await
     }
 
-    async fn release(&self, epoch: Epoch, to: &Region, deadline: Instant) -> Attempt<Fact> {
+    async fn release(
+        &self,
+        epoch: Epoch,
+        to: &Region,
+        went_on: Option<u64>,
+        deadline: Instant,
+    ) -> Attempt<Fact> {
         self.point(epoch, to, deadline).await?;
-        let held = self.tell(&Ask::Look, deadline).await?.held_ms;
+        let held = self.tell(&Ask::Look, deadline).await?.held_ms.or(went_on);
         self.tell(&Ask::Release, deadline).await?;
+        self.awaited.over();
         self.settings.client.confirm(self.settings.route.address, deadline).await?;
         Ok(Fact::Released { held_ms: held.unwrap_or_default() })
     }

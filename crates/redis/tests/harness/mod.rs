@@ -2,17 +2,18 @@
 //! that are free at the moment. Everything is ended by its own pid when the value is dropped.
 #![allow(dead_code, clippy::unwrap_used)]
 
+mod address;
 pub mod commanded;
 pub mod writers;
 
 use std::collections::BTreeMap;
-use std::net::{SocketAddr, TcpListener};
+use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::{Duration, Instant};
 
+use address::free_address;
 use rustix::process::{Pid, Signal, kill_process};
 use tier0_config::{NodeSettings, RedisMode, RedisSettings, Secret, SentinelSettings};
 use tier0_core::observe::{ProcessState, RedisView};
@@ -23,21 +24,6 @@ use tier0_redis::{ProbeDeadlines, RedisNode, RedisNodeSettings, SentinelConf, se
 pub const MASTER_NAME: &str = "tier0master";
 /// Plain: Sentinel stores `auth-pass` without quotes and could not read another one back.
 const PASSWORD: &str = "tier0redis-Aa1";
-
-/// A port outside of the ephemeral range that nobody listens on.
-fn free_address() -> SocketAddr {
-    static NEXT: AtomicU32 = AtomicU32::new(0);
-    let seed = std::process::id().wrapping_mul(7919);
-    for _ in 0..5000 {
-        let step = NEXT.fetch_add(1, Ordering::Relaxed);
-        let port = 12_000 + (seed.wrapping_add(step.wrapping_mul(37)) % 18_000) as u16;
-        let address = SocketAddr::from(([127, 0, 0, 1], port));
-        if TcpListener::bind(address).is_ok() {
-            return address;
-        }
-    }
-    panic!("no free port");
-}
 
 pub struct SentinelProcess {
     pub address: SocketAddr,

@@ -4,6 +4,7 @@
 
 use std::time::{Duration, Instant};
 
+use rustix::process::Signal;
 use tier0_config::RouteKind;
 use tier0_core::observe::ProcessState;
 use tier0_core::order::{Fact, Order, Outcome};
@@ -22,6 +23,10 @@ macro_rules! for_each_that_holds {
                 super::who_comes_while_it_holds(&rig).await;
                 super::a_hold_ends_by_itself(&rig).await;
                 super::a_hundred_are_held(&rig).await;
+            });
+            scenario!(who_is_held_goes_on_when_the_new_server_writes_before_the_order_comes, {
+                let rig = Rig::with($route).await;
+                super::who_is_held_goes_on(&rig).await;
             });
         }
     )*};
@@ -78,6 +83,33 @@ async fn who_comes_while_it_holds(rig: &Rig) {
     assert_eq!((view.epoch, view.to), (Some(Epoch::read(3)), Some(region(1))));
     let outcome = rig.adapter.perform(&Order::PostgresStop, LIMIT).await;
     assert!(matches!(&outcome, Outcome::Refused { refusal } if refusal.code == "wrong-kind"));
+}
+
+async fn who_is_held_goes_on(rig: &Rig) {
+    let adapter = rig.adapter.clone();
+    let watching = tokio::spawn(async move { adapter.keep_watch().await });
+    // A server that does not say yet that it writes.
+    rig.signal_server(2, Signal::STOP);
+    rig.done(hold(5_000, 60_000)).await;
+    let comes = async { rig.answers(&rig.client().await).await };
+    let moved = async {
+        rig.seen("it waits", |view| view.held && view.waiting > 0).await;
+        rig.done(switch(2, 2)).await;
+        tokio::time::sleep(Duration::from_millis(100)).await;
+        rig.seen("still held", |view| view.held && view.to == Some(region(2))).await;
+        rig.signal_server(2, Signal::CONT);
+    };
+    let (answered, ()) = tokio::join!(comes, moved);
+    assert_eq!(answered, region(2));
+    rig.seen("released", |view| !view.held).await;
+    let released = rig.done(release(2, 2)).await;
+    assert!(matches!(released, Fact::Released { held_ms } if held_ms >= 100), "{released:?}");
+    // Where it was switched to earlier is not where the next hold ends.
+    rig.done(hold(5_000, 60_000)).await;
+    tokio::time::sleep(Duration::from_millis(100)).await;
+    assert!(rig.adapter.observe().await.held);
+    rig.done(release(2, 2)).await;
+    watching.abort();
 }
 
 async fn an_older_epoch_is_refused(rig: &mut Rig) {

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::future::Future;
-use std::net::{SocketAddr, TcpListener};
+use std::net::SocketAddr;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
@@ -19,6 +19,10 @@ use tier0_route::pointer::plain_text;
 use tier0_route::{Client as Served, Pointed, Route, RouteSettings, pointer_text};
 use tier0_router::Way;
 use tokio_postgres::{Client, NoTls, SimpleQueryMessage};
+
+#[path = "../../../redis/tests/harness/address.rs"]
+mod address;
+pub use address::free_address;
 
 /// How long anything may take on a busy machine.
 pub const LIMIT: Duration = Duration::from_secs(30);
@@ -68,10 +72,6 @@ macro_rules! scenario {
 fn binaries() -> PathBuf {
     let packaged = PathBuf::from("/usr/lib/postgresql/15/bin");
     std::env::var_os("TIER0_POSTGRES_BIN").map_or(packaged, PathBuf::from)
-}
-
-pub fn free_address() -> SocketAddr {
-    TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap()
 }
 
 /// A process that ends with the test, by this signal: QUIT is PostgreSQL's immediate stop, which takes
@@ -199,7 +199,7 @@ impl Rig {
         let text = format!(
             "[databases]\n%include {}\n[pgbouncer]\nlisten_addr = 127.0.0.1\nlisten_port = {}\n\
              unix_socket_dir = {}\nauth_type = trust\nauth_file = {}\npool_mode = transaction\n\
-             max_client_conn = 6000\ndefault_pool_size = 20\nserver_login_retry = 0.05\n",
+             max_client_conn = 6000\ndefault_pool_size = 20\nserver_login_retry = 0.01\n",
             route.pointer_file.display(),
             route.address.port(),
             self.root.path().display(),
@@ -256,6 +256,12 @@ impl Rig {
         if let Some(router) = self.router.take() {
             router.abort();
         }
+    }
+
+    /// Send a signal to the server of a region, as long as none has been killed.
+    pub fn signal_server(&self, number: usize, signal: Signal) {
+        let pid = Pid::from_raw(self.servers[number - 1].0.id() as i32).unwrap();
+        kill_process(pid, signal).unwrap();
     }
 
     /// The server of the first region ends.

@@ -63,6 +63,8 @@ scenario!(eight_switches_right_after_one_another_give_no_client_an_error, {
     for one in asking {
         assert!(one.await.unwrap() > 0);
     }
+    // It also says so to the client that sees whether statements come back.
+    assert!(!rig.log().contains("login has been failing"), "{}", rig.log());
 });
 
 scenario!(a_pool_that_is_down_is_said_to_be_and_points_right_when_it_is_back, {
