@@ -6,9 +6,11 @@
 use std::path::Path;
 
 use anyhow::{Context, Result};
-use tier0_config::Stack;
+use tier0_config::{SecretSource, Stack};
 use tier0_core::words::NodeId;
 use tier0_postgres::{PostgresNode, PostgresNodeSettings};
+
+use crate::secrets::SecretFiles;
 
 /// Make the data directory of `node`, the first of its datastore.
 pub async fn initialise_node(config: &Path, node: &NodeId) -> Result<()> {
@@ -21,7 +23,9 @@ pub async fn initialise_node(config: &Path, node: &NodeId) -> Result<()> {
         .clone()
         .with_context(|| format!("{} is no PostgreSQL datastore", node.datastore()))?;
     let replication_password = postgres.replication_password_file.read()?;
-    let application_password = postgres.application_password_file.read()?;
+    // PostgreSQL keeps what is already made from a password as it is (`crypt.c`, `encrypt_password`).
+    let directory = config.parent().context("where the lab is")?;
+    let verifier = SecretSource::from(SecretFiles::below(directory).application_verifier).read()?;
     let nodes = datastore
         .nodes
         .iter()
@@ -31,6 +35,6 @@ pub async fn initialise_node(config: &Path, node: &NodeId) -> Result<()> {
         })
         .collect();
     let settings = PostgresNodeSettings::new(node.clone(), nodes, postgres, replication_password);
-    PostgresNode::new(settings)?.initialise(&application_password).await?;
+    PostgresNode::new(settings)?.initialise(&verifier).await?;
     Ok(())
 }

@@ -53,13 +53,15 @@ pub enum Orchestrators {
     Each,
 }
 
-/// Whether a lab has tier0's own routers, beside the PgBouncers.
+/// Whether a lab has tier0's own routers.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Routers {
     /// It has none.
     None,
-    /// One in each region, with a port for each datastore.
+    /// One in each region, with a port for each datastore, beside the PgBouncers.
     Each,
+    /// One in each region, and no PgBouncers.
+    Alone,
 }
 
 /// The application's database.
@@ -110,10 +112,12 @@ pub fn stack(
         )?);
     }
     let mut routes = match found.programs.pgbouncer {
-        Some(_) => pools::routes(directory, &datastores, placement)?,
-        None => Vec::new(),
+        Some(_) if size.routers != Routers::Alone => {
+            pools::routes(directory, &datastores, placement)?
+        }
+        Some(_) | None => Vec::new(),
     };
-    if size.routers == Routers::Each {
+    if size.routers != Routers::None {
         routes.extend(routers::routes(directory, &datastores, placement)?);
     }
     let agents = Place::REGIONS

@@ -7,7 +7,9 @@ use std::collections::BTreeMap;
 use std::path::PathBuf;
 
 use anyhow::{Context, Result};
-use tier0_config::{DatastoreSettings, ProxyProtocol, RouteKind, RouteReads, RouteSettings, Stack};
+use tier0_config::{
+    DatastoreSettings, ProxyProtocol, RouteKind, RouteReads, RouteSettings, SecretSource, Stack,
+};
 use tier0_core::words::Epoch;
 use tier0_route::{Pointed, pointer_text};
 
@@ -15,6 +17,7 @@ use crate::files;
 use crate::launch::{Launcher, Program, User};
 use crate::placement::{Place, Placement};
 use crate::preflight::Programs;
+use crate::secrets::SecretFiles;
 use crate::state::{Kind, Started};
 
 const PORT: u16 = 6_432;
@@ -103,8 +106,11 @@ fn configure(stack: &Stack, launcher: &Launcher, route: &RouteSettings) -> Resul
     }
     let users = directory.join("users.txt");
     let quoted = |text: &str| format!("\"{}\"", text.replace('"', "\"\""));
-    let password = postgres.application_password_file.read()?;
-    let line = format!("{} {}\n", quoted(&postgres.application_user), quoted(password.expose()));
+    // With the password itself it would compute thousands of hashes for each login at a server, while
+    // clients wait for it.
+    let verifier = SecretFiles::below(&launcher.directory).application_verifier;
+    let verifier = SecretSource::from(verifier).read()?;
+    let line = format!("{} {}\n", quoted(&postgres.application_user), quoted(verifier.expose()));
     files::write_private(&users, line.as_bytes(), account)?;
     let text = format!(
         "[databases]\n\
@@ -117,9 +123,10 @@ fn configure(stack: &Stack, launcher: &Launcher, route: &RouteSettings) -> Resul
          auth_file = {}\n\
          pool_mode = transaction\n\
          max_client_conn = 1000\n\
-         default_pool_size = 20\n\
+         ; More than the server can work for at once would only make a move longer.\n\
+         default_pool_size = {}\n\
          ; A server that was not there is tried again at once, not after 15 s.\n\
-         server_login_retry = 0.05\n\
+         server_login_retry = 0.01\n\
          ; Answers that never come end with the connection, in three seconds.\n\
          tcp_keepalive = 1\n\
          tcp_keepidle = 1\n\
@@ -134,6 +141,7 @@ fn configure(stack: &Stack, launcher: &Launcher, route: &RouteSettings) -> Resul
         route.address.port(),
         directory.display(),
         users.display(),
+        2 * std::thread::available_parallelism().map_or(2, usize::from),
     );
     let file = directory.join("pgbouncer.ini");
     files::write_private(&file, text.as_bytes(), account)?;

@@ -20,6 +20,8 @@ pub struct SecretFiles {
     pub replication_password: PathBuf,
     /// Of the application's PostgreSQL role.
     pub application_password: PathBuf,
+    /// What PostgreSQL keeps of it, which lets its owner in as well.
+    pub application_verifier: PathBuf,
     /// Of Redis.
     pub redis_password: PathBuf,
 }
@@ -34,24 +36,28 @@ impl SecretFiles {
             accept_loss_token: file("accept-loss-token"),
             replication_password: file("replication-password"),
             application_password: file("application-password"),
+            application_verifier: file("application-verifier"),
             redis_password: file("redis-password"),
         }
     }
 
     /// Fill every file with a new random secret.
     pub fn create(&self, owner: &Account) -> Result<()> {
-        for path in [
-            &self.role_token,
-            &self.operate_token,
-            &self.accept_loss_token,
-            &self.replication_password,
-            &self.application_password,
-            &self.redis_password,
+        let password = random_text()?;
+        let verifier = postgres_protocol::password::scram_sha_256(password.as_bytes());
+        for (path, secret) in [
+            (&self.role_token, random_text()?),
+            (&self.operate_token, random_text()?),
+            (&self.accept_loss_token, random_text()?),
+            (&self.replication_password, random_text()?),
+            (&self.application_password, password),
+            (&self.application_verifier, verifier),
+            (&self.redis_password, random_text()?),
         ] {
             if let Some(parent) = path.parent() {
                 files::create_directory(parent, owner)?;
             }
-            files::write_private(path, format!("{}\n", random_text()?).as_bytes(), owner)?;
+            files::write_private(path, format!("{secret}\n").as_bytes(), owner)?;
         }
         Ok(())
     }

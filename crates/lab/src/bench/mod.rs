@@ -68,7 +68,7 @@ pub async fn run(arguments: BenchArgs) -> Result<ExitCode> {
     let settings = Settings::of(&arguments);
     let mut plan = UpPlan::usual(arguments.which.instance, arguments.which.directory.as_deref())?;
     if settings.through == Through::Router {
-        plan.size.routers = Routers::Each;
+        plan.size.routers = Routers::Alone;
     }
     plan.size.orchestrators = settings.orchestrators;
     if let Some(bytes) = settings.large_bytes {

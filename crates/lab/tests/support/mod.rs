@@ -3,14 +3,17 @@
 // Every test file uses its own part of this, and fails by panicking.
 #![allow(dead_code, clippy::unwrap_used)]
 
-use std::net::{SocketAddr, TcpListener};
 use std::os::unix::fs::PermissionsExt;
 use std::path::PathBuf;
 
 use tier0_lab::account::Account;
 
+#[path = "../../../redis/tests/harness/address.rs"]
+mod address;
 pub mod postgres;
 pub mod redis_server;
+
+pub use address::free_address;
 
 /// Who goes on with the test.
 #[derive(Debug, PartialEq, Eq)]
@@ -44,11 +47,6 @@ pub fn as_unprivileged(test: &str) -> Runner {
         .unwrap();
     assert!(status.success(), "{test} failed as user {}", account.name);
     Runner::Elsewhere
-}
-
-/// An address on which nothing listens at the moment.
-pub fn free_address() -> SocketAddr {
-    TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap()
 }
 
 /// A directory of the test's own, short enough for Unix sockets.
