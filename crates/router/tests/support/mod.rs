@@ -1,8 +1,11 @@
 //! A router for a test: its settings, and a port that is free.
 
 use std::collections::BTreeMap;
-use std::net::SocketAddr;
 use std::path::Path;
+
+#[path = "../../../redis/tests/harness/address.rs"]
+mod address;
+pub use address::free_address;
 
 use tier0_config::{ProxyProtocol, RouteKind, RouteReads, RouteSettings};
 
@@ -22,9 +25,4 @@ pub fn settings(directory: &Path) -> RouteSettings {
         proxy_protocol: ProxyProtocol::Off,
         fronts: BTreeMap::new(),
     }
-}
-
-/// Where nobody listens.
-pub fn free_address() -> SocketAddr {
-    std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap()
 }
