@@ -1,5 +1,5 @@
 //! What clients saw around each operation, from the ledger: every write's time from when it was
-//! due until it was acknowledged.
+//! due until it was acknowledged, and for how long nothing was.
 
 use std::path::Path;
 use std::time::Duration;
@@ -28,6 +28,15 @@ fn view(path: WritePath, window: Window, ledgers: &[WriterLedger]) -> Option<Cli
         .filter(|entry| entry.due <= to && entry.at >= from)
         .map(|entry| entry.at.saturating_sub(entry.due))
         .max()?;
+    let mut answers: Vec<Duration> =
+        of_path().flat_map(|ledger| &ledger.acknowledged).map(|entry| entry.at).collect();
+    answers.sort_unstable();
+    // What began in the window may have ended after it.
+    let unserved = answers
+        .windows(2)
+        .filter(|pair| pair[0] <= to && pair[1] >= from)
+        .map(|pair| pair[1].saturating_sub(pair[0]))
+        .max();
     let unknown = of_path()
         .flat_map(|ledger| &ledger.unknown)
         .filter(|entry| entry.at >= from && entry.at <= to)
@@ -35,6 +44,7 @@ fn view(path: WritePath, window: Window, ledgers: &[WriterLedger]) -> Option<Cli
     Some(ClientView {
         path,
         gap_ms: gap.as_secs_f64() * 1_000.0,
+        unserved_ms: unserved.map(|unserved| unserved.as_secs_f64() * 1_000.0),
         unknown: u64::try_from(unknown).unwrap_or(u64::MAX),
     })
 }

@@ -74,6 +74,9 @@ pub struct ClientView {
     pub path: WritePath,
     /// The longest time from when a write was due until it was acknowledged.
     pub gap_ms: f64,
+    /// The longest time in which no write of anybody was acknowledged; older results do not say.
+    #[serde(default)]
+    pub unserved_ms: Option<f64>,
     /// Writes without an answer.
     pub unknown: u64,
 }

@@ -82,6 +82,8 @@ pub enum Group {
     Step,
     /// A client's longest wait.
     Client,
+    /// The longest time in which nobody was served.
+    Unserved,
     /// Until protected again.
     After,
     /// The machine itself, just before the command.
@@ -271,6 +273,11 @@ fn rows(runs: &[&Run]) -> Vec<Row> {
     for path in WritePath::ALL {
         rows.add(Group::Client, path.name(), |run| {
             run.clients.iter().find(|view| view.path == path).map(|view| view.gap_ms)
+        });
+    }
+    for path in WritePath::ALL {
+        rows.add(Group::Unserved, path.name(), |run| {
+            run.clients.iter().find(|view| view.path == path)?.unserved_ms
         });
     }
     rows.add(Group::After, "protected again", |run| {

@@ -104,6 +104,7 @@ fn section_text(section: &SectionSummary) -> String {
 fn row_text(row: &Row) -> String {
     let name = match row.group {
         Group::Client => format!("longest wait of a client, {}", row.name),
+        Group::Unserved => format!("nobody was served, {}", row.name),
         Group::Total
         | Group::Column
         | Group::Span
