@@ -23,6 +23,8 @@ use crate::node::{Pause, RedisNode, Run};
 use crate::reply::{parts, text};
 use crate::trouble::{Ran, Trouble};
 
+/// How long one more look may take: with less left, what was seen last is the answer.
+const ONE_MORE_LOOK: Duration = Duration::from_millis(20);
 /// How long positions are asked for back to back; after that with a sleep in between.
 const EAGER: Duration = Duration::from_millis(20);
 
@@ -73,8 +75,16 @@ impl RedisNode {
     /// `RedisAwait`.
     pub(crate) async fn await_position(&self, run: &Run<'_>, wanted: &RedisPosition) -> Ran {
         let begun = Instant::now();
+        let mut seen = None;
         loop {
-            let info = self.replication(&self.control, run).await?;
+            let info = match (self.replication(&self.control, run).await, seen) {
+                (Ok(info), _) => info,
+                // There was not the time for another look: what was seen last is the answer.
+                (Err(_), Some(short)) if Instant::now() + ONE_MORE_LOOK >= run.until => {
+                    return Err(Trouble::Unknown(short));
+                }
+                (Err(trouble), _) => return Err(trouble),
+            };
             let has = info.covers(&wanted.replication);
             if has.is_some_and(|offset| offset >= wanted.offset) {
                 let position = RedisPosition {
@@ -105,6 +115,7 @@ impl RedisNode {
             } else {
                 run.pause(Duration::from_millis(1), short).await?;
             }
+            seen = Some(short());
         }
     }
 
