@@ -6,7 +6,7 @@
 use std::path::Path;
 
 use anyhow::{Context, Result};
-use tier0_config::{SecretSource, Stack};
+use tier0_config::{Secret, Stack};
 use tier0_core::words::NodeId;
 use tier0_postgres::{PostgresNode, PostgresNodeSettings};
 
@@ -25,7 +25,7 @@ pub async fn initialise_node(config: &Path, node: &NodeId) -> Result<()> {
     let replication_password = postgres.replication_password_file.read()?;
     // PostgreSQL keeps what is already made from a password as it is (`crypt.c`, `encrypt_password`).
     let directory = config.parent().context("where the lab is")?;
-    let verifier = SecretSource::from(SecretFiles::below(directory).application_verifier).read()?;
+    let verifier = Secret::from_file(&SecretFiles::below(directory).application_verifier)?;
     let nodes = datastore
         .nodes
         .iter()

@@ -8,7 +8,7 @@ use std::path::PathBuf;
 
 use anyhow::{Context, Result};
 use tier0_config::{
-    DatastoreSettings, ProxyProtocol, RouteKind, RouteReads, RouteSettings, SecretSource, Stack,
+    DatastoreSettings, ProxyProtocol, RouteKind, RouteReads, RouteSettings, Secret, Stack,
 };
 use tier0_core::words::Epoch;
 use tier0_route::{Pointed, pointer_text};
@@ -109,7 +109,7 @@ fn configure(stack: &Stack, launcher: &Launcher, route: &RouteSettings) -> Resul
     // With the password itself it would compute thousands of hashes for each login at a server, while
     // clients wait for it.
     let verifier = SecretFiles::below(&launcher.directory).application_verifier;
-    let verifier = SecretSource::from(verifier).read()?;
+    let verifier = Secret::from_file(&verifier)?;
     let line = format!("{} {}\n", quoted(&postgres.application_user), quoted(verifier.expose()));
     files::write_private(&users, line.as_bytes(), account)?;
     let text = format!(

@@ -363,7 +363,9 @@ impl PgBouncer {
                 break confirmed;
             }
             confirmed = tokio::time::timeout(PROD_EVERY, &mut confirming).await;
-            if let Some(session) = console {
+            if confirmed.is_err()
+                && let Some(session) = console
+            {
                 // What it answers is of no interest.
                 let _ = session.rows("SHOW VERSION", left(deadline)).await;
             }
@@ -396,11 +398,14 @@ impl PgBouncer {
 
     /// The session that was kept, or a new one. Whoever takes it puts it back where all went well.
     async fn console(&self, kept: &mut Kept, deadline: Instant) -> Attempt<Session> {
+        let session = self.session(kept, left(deadline)).await;
+        session.map_err(|error| error.outcome("PgBouncer's console"))
+    }
+
+    async fn session(&self, kept: &mut Kept, limit: Duration) -> Result<Session, ConsoleError> {
         match kept.take().filter(|session| !session.is_closed()) {
             Some(session) => Ok(session),
-            None => Session::open(&self.console_config(), left(deadline))
-                .await
-                .map_err(|error| error.outcome("PgBouncer's console")),
+            None => Session::open(&self.console_config(), limit).await,
         }
     }
 
@@ -417,10 +422,7 @@ impl PgBouncer {
     /// Look over the session that is kept for it: PgBouncer notes every new one in its log.
     async fn look_with_kept(&self) -> Result<(Database, Users), ConsoleError> {
         let mut kept = self.looking.lock().await;
-        let session = match kept.take().filter(|session| !session.is_closed()) {
-            Some(session) => session,
-            None => Session::open(&self.console_config(), LOOK).await?,
-        };
+        let session = self.session(&mut kept, LOOK).await?;
         let database = self.look(&session, LOOK).await?;
         let users = self.users(&session, LOOK).await?;
         *kept = Some(session);
