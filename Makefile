@@ -13,7 +13,12 @@ TEST_THREADS = $(or $(RUST_TEST_THREADS),2)
 # Tests that cannot run on this machine note themselves there.
 SKIPPED = $(abspath $(TARGET))/skipped
 TEST = TIER0_SKIPPED=$(SKIPPED) $(CARGO) test --locked
-REAL_STACK = env $(TEST) --workspace --features tier0/failpoints --test real_stack
+# The one build of the tests has the places at which a test can end a role, so that nothing is compiled
+# twice.
+TESTS = $(TEST) --workspace --features tier0/failpoints
+WHOLE_STACK = env $(TESTS) --test whole_stack
+FAILPOINTS = tier0-failpoint feature "enabled"
+ALL_BUT_WHOLE_STACK = $(TESTS) --lib --bins --test '[!mw]*'
 SAY_SKIPPED = if [ -s $(SKIPPED) ]; then echo "$$(wc -l < $(SKIPPED)) SKIPPED:"; cat $(SKIPPED); fi
 
 .PHONY: help setup setup-tests setup-bench build demo demo-specification test test-long proof mutants bench soak lint clean-lab
@@ -40,16 +45,17 @@ demo-specification: build ## The same traffic moved the specification's way, and
 	@$(TIER0) lab demo --specification $(KEEP_FLAG)
 
 # Every build of the tests is of the whole workspace, so that cargo chooses the same features of the
-# libraries each time and compiles them once. Whole stacks are tested with the places at which a test
-# can end a role, and one at a time; such a place must not be in a build that is not for tests.
+# libraries each time and compiles them once. Whole stacks are tested one at a time, and mutants are
+# built anew; all other programs of tests have names that begin with another letter.
 #
 # What only computes, the lint too, runs beside them and takes what they leave of the processor.
 test: setup-tests ## All tests, against real servers
 	@rm -f $(SKIPPED)
-	@RUST_TEST_THREADS=$(TEST_THREADS) $(TEST) --workspace -- --skip bad_days__ --skip model__
-	@if grep -q TIER0_FAILPOINT_FILE $(TIER0); then echo "the build has failpoints" >&2; exit 1; fi
-	@$(REAL_STACK) --no-run
-	@RUST_TEST_THREADS=1 scripts/beside 'make lint proof' $(REAL_STACK)
+	@if $(CARGO) tree --locked -p tier0 -e features -i tier0-failpoint | grep -q '$(FAILPOINTS)'; then \
+		echo "a build that is not for tests has failpoints" >&2; exit 1; fi
+	@RUST_TEST_THREADS=$(TEST_THREADS) $(ALL_BUT_WHOLE_STACK) -- --skip bad_days__ --skip model__
+	@$(WHOLE_STACK) --no-run
+	@RUST_TEST_THREADS=1 scripts/beside 'make lint proof' $(WHOLE_STACK)
 	@$(SAY_SKIPPED)
 
 proof: mutants ## The simulator, the model and the mutants

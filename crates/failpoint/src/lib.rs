@@ -1,7 +1,7 @@
 //! Places at which a test can make a role end, hang or do a thing twice.
 //!
 //! Without the feature `enabled` every place is an empty function: a release build has none of it,
-//! not even the name of the environment variable, and a test looks for that.
+//! not even the name of the environment variable; `make test` looks for the feature.
 //!
 //! With it, `TIER0_FAILPOINT_FILE` names a file. Each of its lines is `point step action`: the
 //! point's name, a step's name or `*`, and `exit`, `hang` or `twice`. The first line that fits is

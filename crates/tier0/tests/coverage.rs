@@ -162,7 +162,7 @@ fn every_section_of_the_specification_has_all_its_items() {
 fn every_row_says_where_and_has_a_test_or_a_reason_that_exist() {
     let known = tests();
     assert!(known.len() > 150, "the search for tests finds only {}: it is broken", known.len());
-    let settings = root().join("crates/tier0/tests/real_stack/settings.rs");
+    let settings = root().join("crates/tier0/tests/whole_stack/settings.rs");
     let settings = std::fs::read_to_string(settings).unwrap();
     let mut wrong = Vec::new();
     for row in rows() {

@@ -1,7 +1,7 @@
 //! The rules, the configuration and the dashboard under `deploy`, by themselves: `promtool` accepts
 //! and tries them, what they ask for exists, and the page lists every alert.
 //!
-//! That a real Prometheus has a sample for each query is shown by `real_stack/monitoring.rs`.
+//! That a real Prometheus has a sample for each query is shown by `whole_stack/monitoring.rs`.
 #![allow(clippy::unwrap_used, non_snake_case)]
 
 use std::collections::BTreeSet;

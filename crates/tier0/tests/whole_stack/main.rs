@@ -2,7 +2,7 @@
 //!
 //! One stack is used by all scenarios that can share one ([`stack::shared`]); the others bring up
 //! their own. Run one group by its name:
-//! `cargo test -p tier0 --features failpoints --test real_stack refusals`. The binary has the places at
+//! `cargo test -p tier0 --features failpoints --test whole_stack refusals`. The binary has the places at
 //! which a test can end a role (`tier0-failpoint`). `TIER0_LONG=1` runs what takes longer than a few
 //! minutes together.
 
