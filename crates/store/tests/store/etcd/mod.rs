@@ -5,26 +5,19 @@
 mod authentication;
 mod cluster;
 mod contents;
+#[path = "../../../../lab/src/skipped.rs"]
+mod counted;
 mod late;
 mod members;
 mod proxy;
 mod sharing;
 mod speed;
 
-use std::io::Write;
-
 use tier0_core::record::Record;
 use tier0_store::{AuthorityStore, Etcd, JournalBatch, StoreError, Swapped};
 
 use crate::sample::after;
-
-/// Say that a test does not run, and why, and have it counted as the other crates' tests do.
-fn skipped(test: &str, why: &str) {
-    println!("SKIPPED {test}: {why}");
-    let Some(path) = std::env::var_os("TIER0_SKIPPED") else { return };
-    let mut file = std::fs::OpenOptions::new().create(true).append(true).open(path).unwrap();
-    file.write_all(format!("{test}: {why}\n").as_bytes()).unwrap();
-}
+use counted::skipped;
 
 /// The record after this one, stored for sure: after an unknown outcome by looking, as R4 has it.
 /// Says how often it had to look.

@@ -1,8 +1,5 @@
-//! The router between real connections: clients and servers are small TCP programs, since that is
-//! all the router knows of them. Each server says its name first.
-#![allow(clippy::unwrap_used, reason = "in a test a panic is the report")]
-
-mod support;
+//! What each port does with its connections, in a router of this process. Each server says its name
+//! first.
 
 use std::net::{IpAddr, SocketAddr};
 use std::time::{Duration, Instant};
@@ -15,7 +12,7 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::task::JoinHandle;
 
-use support::{free_address, settings};
+use crate::support::{free_address, settings, skipped};
 
 const LIMIT: Duration = Duration::from_secs(20);
 
@@ -488,7 +485,7 @@ async fn a_front_is_told_who_the_client_is_before_its_first_byte_on_both_ports_a
         let ip: IpAddr = loopback.parse().unwrap();
         let front = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let Ok(free) = std::net::TcpListener::bind((ip, 0)) else {
-            println!("SKIPPED a client by {loopback}: this machine has no such address");
+            skipped(&format!("a client by {loopback}"), "this machine has no such address");
             continue;
         };
         let directory = tempfile::tempdir().unwrap();

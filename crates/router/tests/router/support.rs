@@ -1,11 +1,15 @@
-//! A router for a test: its settings, and a port that is free.
+//! A router for a test: its settings, a port that is free, and what is said where a machine has not what
+//! it takes.
 
 use std::collections::BTreeMap;
 use std::path::Path;
 
 #[path = "../../../redis/tests/harness/address.rs"]
 mod address;
+#[path = "../../../lab/src/skipped.rs"]
+mod counted;
 pub use address::free_address;
+pub use counted::skipped;
 
 use tier0_config::{ProxyProtocol, RouteKind, RouteReads, RouteSettings};
 

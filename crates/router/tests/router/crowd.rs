@@ -1,9 +1,6 @@
 //! What takes a router of its own, as a process: five thousand clients that are held through a switch,
 //! peers that vanish without a word, and a measurement of large answers. The process is this program,
 //! run again.
-#![allow(clippy::unwrap_used, reason = "in a test a panic is the report")]
-
-mod support;
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
@@ -20,7 +17,7 @@ use tier0_router::Way;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 
-use support::free_address;
+use crate::support::{self, free_address, skipped};
 
 const LIMIT: Duration = Duration::from_secs(60);
 /// Where the router of its own listens, and its directory.
@@ -66,7 +63,7 @@ impl Own {
     fn start() -> Own {
         let (address, directory) = (free_address(), tempfile::tempdir().unwrap());
         let process = Command::new(std::env::current_exe().unwrap())
-            .args(["--exact", "a_router_of_its_own", "--ignored"])
+            .args(["--exact", "crowd::a_router_of_its_own", "--ignored"])
             .env(ADDRESS, address.to_string())
             .env(DIRECTORY, directory.path())
             .stdout(Stdio::null())
@@ -164,7 +161,8 @@ async fn five_thousand_are_held_through_a_switch_and_go_on_in_the_order_in_which
     }
     let count = clients.len();
     if count < 5_000 {
-        println!("SKIPPED for {} of 5,000 clients: room for {room}, and too slow", 5_000 - count);
+        let missing = 5_000 - count;
+        skipped("5,000 held clients", &format!("{missing} less: room for {room}, and too slow"));
     }
     let state = own.seen(|state| state.waiting as usize == count).await;
     assert_eq!(state.open, 0);
@@ -200,15 +198,11 @@ async fn five_thousand_are_held_through_a_switch_and_go_on_in_the_order_in_which
 /// In a network of its own, whose only device goes down: no end, no reset, nothing comes any more.
 #[test]
 fn peers_that_vanish_without_a_word_are_given_up() {
-    if std::env::var_os("TIER0_LONG").is_none() {
-        println!("played with TIER0_LONG only");
-        return;
-    }
     let own = std::env::current_exe().unwrap();
-    let inside = ["--exact", "in_a_network_that_goes_down", "--ignored", "--nocapture"];
+    let inside = ["--exact", "crowd::in_a_network_that_goes_down", "--ignored", "--nocapture"];
     let made = Command::new("unshare").args(["--net", "true"]).status();
     if !made.is_ok_and(|status| status.success()) {
-        println!("SKIPPED peers that vanish: only root can make a network");
+        skipped("peers that vanish", "only root can make a network");
         return;
     }
     let status = Command::new("unshare").arg("--net").arg(own).args(inside).status().unwrap();
