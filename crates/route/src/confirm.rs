@@ -6,7 +6,8 @@ use std::time::{Duration, Instant};
 
 use tier0_config::Secret;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tokio::net::TcpStream;
+use tokio::net::{TcpSocket, TcpStream};
+use tokio::task::JoinHandle;
 use tokio_postgres::Config;
 
 use crate::console::{Row, Session};
@@ -46,6 +47,54 @@ pub enum Client {
 /// elsewhere wait for a third of a second (`janitor.c`, `full_maint_period`), which nobody else does.
 pub(crate) type Along = Option<Session>;
 
+/// The agent's own client on its way through a route that holds all others. Ends when dropped.
+#[derive(Debug)]
+pub(crate) struct Scout(JoinHandle<Along>);
+
+impl Drop for Scout {
+    fn drop(&mut self) {
+        self.0.abort();
+    }
+}
+
+impl Scout {
+    /// Send one ahead of the clients that are held, who begin a process of the server each: the statement
+    /// that must come back is not to wait for all of them. A standby lets it log in before it writes.
+    pub(crate) fn send(login: Config, bound: Bound, route: SocketAddr, limit: Duration) -> Scout {
+        Scout(tokio::spawn(async move {
+            let logging_in = async {
+                let stream = bound.socket.connect(route).await.ok()?;
+                Session::over(stream, &login, limit).await.ok()
+            };
+            tokio::time::timeout(limit, logging_in).await.ok()?
+        }))
+    }
+
+    /// Its session; it is not waited for longer than another would take that begins now.
+    pub(crate) async fn session(mut self, limit: Duration) -> Along {
+        tokio::time::timeout(limit.min(LOOK), &mut self.0).await.ok()?.ok()?
+    }
+}
+
+/// A connection of the agent that has an address and is not made yet.
+pub(crate) struct Bound {
+    socket: TcpSocket,
+    /// As the route will see it.
+    pub from: SocketAddr,
+}
+
+impl Bound {
+    /// For a route of this machine.
+    pub(crate) fn to(route: SocketAddr) -> std::io::Result<Bound> {
+        let socket = match route {
+            SocketAddr::V4(_) => TcpSocket::new_v4()?,
+            SocketAddr::V6(_) => TcpSocket::new_v6()?,
+        };
+        socket.bind(SocketAddr::new(route.ip(), 0))?;
+        Ok(Bound { from: socket.local_addr()?, socket })
+    }
+}
+
 impl Client {
     /// See a statement come back through `route` from a server that takes writes.
     pub(crate) async fn confirm(&self, route: SocketAddr, deadline: Instant) -> Attempt<()> {
@@ -74,6 +123,16 @@ impl Client {
         if let Client::Postgres { database, user, password } = self {
             let config = config(route, database, user, password);
             *along = Session::open(&config, limit).await.ok();
+        }
+    }
+
+    /// How a client logs in through a route, where a server begins a process for it: Redis does not.
+    pub(crate) fn login(&self, route: SocketAddr) -> Option<Config> {
+        match self {
+            Client::Postgres { database, user, password } => {
+                Some(config(route, database, user, password))
+            }
+            Client::Redis { .. } => None,
         }
     }
 

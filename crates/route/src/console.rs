@@ -5,8 +5,11 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use tier0_core::order::Outcome;
+use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::net::TcpStream;
 use tokio::task::JoinHandle;
-use tokio_postgres::{Client, Config, NoTls, SimpleQueryMessage};
+use tokio_postgres::tls::NoTlsStream;
+use tokio_postgres::{Client, Config, Connection, NoTls, SimpleQueryMessage};
 
 use crate::{failed, unknown};
 
@@ -74,7 +77,25 @@ impl Drop for Session {
 impl Session {
     /// Connect within `limit`, which covers all of it.
     pub(crate) async fn open(config: &Config, limit: Duration) -> Result<Self, ConsoleError> {
-        let connecting = tokio::time::timeout(limit, config.connect(NoTls)).await;
+        Session::begin(config.connect(NoTls), limit).await
+    }
+
+    /// Log in within `limit` over a connection that is there.
+    pub(crate) async fn over(
+        stream: TcpStream,
+        config: &Config,
+        limit: Duration,
+    ) -> Result<Self, ConsoleError> {
+        Session::begin(config.connect_raw(stream, NoTls), limit).await
+    }
+
+    async fn begin<S: AsyncRead + AsyncWrite + Unpin + Send + 'static>(
+        connecting: impl Future<
+            Output = Result<(Client, Connection<S, NoTlsStream>), tokio_postgres::Error>,
+        >,
+        limit: Duration,
+    ) -> Result<Self, ConsoleError> {
+        let connecting = tokio::time::timeout(limit, connecting).await;
         let (client, connection) =
             connecting.map_err(|_| ConsoleError::Late(limit))?.map_err(ConsoleError::Connect)?;
         let task = tokio::spawn(async move {

@@ -31,6 +31,12 @@ pub enum Ask {
         /// Where that is.
         address: SocketAddr,
     },
+    /// The next connection from there does not wait while others do: it is the agent's own, of which a
+    /// statement must come back.
+    Admit {
+        /// Its address, which it has already.
+        from: SocketAddr,
+    },
     /// New connections go on.
     Release,
     /// Answers of the servers of the router's own region may be passed on.

@@ -12,9 +12,12 @@ use tier0_core::route::{RouteOrder, RouteView};
 use tier0_core::words::{Epoch, Region};
 
 use crate::awaited::Awaited;
+use crate::confirm::{Bound, Scout};
 use crate::control::{Answer, Ask, RouterState, ask, socket};
 use crate::{Attempt, RouteSettings, failed, left, refused, unknown};
 
+/// How long a client may take that was sent ahead.
+const AHEAD: Duration = Duration::from_secs(5);
 /// How long a look may take.
 const LOOK: Duration = Duration::from_millis(500);
 
@@ -25,9 +28,17 @@ pub struct Proxy {
     /// What the router's clock said last.
     stamp: AtomicU64,
     awaited: Awaited,
-    /// One order at a time; and for how long clients were held who were let go on before the order for
-    /// it came.
-    turn: tokio::sync::Mutex<Option<u64>>,
+    /// One order at a time.
+    turn: tokio::sync::Mutex<Move>,
+}
+
+/// What is known of a move while it lasts.
+#[derive(Debug, Default)]
+struct Move {
+    /// For how long clients were held who were let go on before the order for it came.
+    went_on: Option<u64>,
+    /// The client of which a statement must come back.
+    scout: Option<Scout>,
 }
 
 impl Proxy {
@@ -85,11 +96,11 @@ impl Proxy {
             return refused("wrong-kind", "this is a route");
         };
         let deadline = Instant::now() + limit;
-        let mut went_on = self.turn.lock().await;
+        let mut now = self.turn.lock().await;
         self.awaited.forget();
         let performed = match order {
             RouteOrder::Hold { hold_ms, .. } => {
-                *went_on = None;
+                *now = Move::default();
                 self.awaited.held(Instant::now() + Duration::from_millis(*hold_ms));
                 self.hold(*hold_ms, deadline).await
             }
@@ -97,11 +108,12 @@ impl Proxy {
                 let pointed = self.point(*epoch, to, deadline).await;
                 if let (Ok(_), Some(server)) = (&pointed, self.settings.nodes.get(to)) {
                     self.awaited.expect(*server);
+                    now.scout = self.send_ahead(deadline).await;
                 }
                 pointed.map(|_| Fact::Nothing)
             }
             RouteOrder::Release { epoch, to } => {
-                self.release(*epoch, to, went_on.take(), deadline).await
+                self.release(*epoch, to, std::mem::take(&mut *now), deadline).await
             }
         };
         match performed {
@@ -114,7 +126,7 @@ impl Proxy {
     pub async fn keep_watch(&self) {
         loop {
             let server = self.awaited.writes(&self.settings.client).await;
-            let mut went_on = self.turn.lock().await;
+            let mut now = self.turn.lock().await;
             let deadline = Instant::now() + LOOK;
             let held = self.tell(&Ask::Look, deadline).await.ok().and_then(|state| state.held_ms);
             // The order for it comes, whatever goes wrong here.
@@ -122,7 +134,7 @@ impl Proxy {
                 && held.is_some()
                 && self.tell(&Ask::Release, deadline).await.is_ok()
             {
-                *went_on = held;
+                now.went_on = held;
             }
         }
     }
@@ -186,15 +198,30 @@ impl Proxy {
         &self,
         epoch: Epoch,
         to: &Region,
-        went_on: Option<u64>,
+        now: Move,
         deadline: Instant,
     ) -> Attempt<Fact> {
         self.point(epoch, to, deadline).await?;
-        let held = self.tell(&Ask::Look, deadline).await?.held_ms.or(went_on);
+        let held = self.tell(&Ask::Look, deadline).await?.held_ms.or(now.went_on);
         self.tell(&Ask::Release, deadline).await?;
         self.awaited.over();
-        self.settings.client.confirm(self.settings.route.address, deadline).await?;
+        let mut along = match now.scout {
+            Some(scout) => scout.session(left(deadline)).await,
+            None => None,
+        };
+        let route = self.settings.route.address;
+        self.settings.client.confirm_along(&mut along, route, deadline).await?;
         Ok(Fact::Released { held_ms: held.unwrap_or_default() })
+    }
+
+    /// A client for the statement that must come back, which does not wait with those that are held. If
+    /// there is none, one of its own is begun when they go on.
+    async fn send_ahead(&self, deadline: Instant) -> Option<Scout> {
+        let route = self.settings.route.address;
+        let login = self.settings.client.login(route)?;
+        let bound = Bound::to(route).ok()?;
+        self.tell(&Ask::Admit { from: bound.from }, deadline).await.ok()?;
+        Some(Scout::send(login, bound, route, AHEAD))
     }
 
     async fn tell(&self, what: &Ask, deadline: Instant) -> Attempt<RouterState> {

@@ -18,7 +18,7 @@ use crate::carry::{both_ways, say};
 use crate::header;
 use crate::lease::Passage;
 use crate::socket::{cut, has_ended, tune};
-use crate::state::{Clients, Port, Shared};
+use crate::state::{Clients, Gate, Port, Shared};
 
 /// How long a client may wait for a server, held or not.
 const PATIENCE: Duration = Duration::from_secs(20);
@@ -110,10 +110,15 @@ async fn reach<'a>(
 ) -> Option<Reached<'a>> {
     let _waiting = Counted::new(&shared.clients(port).waiting);
     let deadline = Instant::now() + PATIENCE;
+    let gate = shared.gate(client.peer_addr().ok()?);
     let trying = async {
-        let _turn = place.turn().await?;
+        let _turn = match gate {
+            Gate::Held => Some(place.turn().await?),
+            // Those that are held have all the turns.
+            Gate::Lifted => None,
+        };
         Some(match port {
-            Port::Write => reach_writer(shared, client).await,
+            Port::Write => reach_writer(shared, client, gate).await,
             Port::Read => reach_near(shared, client).await,
         })
     };
@@ -125,15 +130,15 @@ async fn reach<'a>(
 }
 
 /// To where the route points.
-async fn reach_writer<'a>(shared: &'a Shared, client: &TcpStream) -> Reached<'a> {
+async fn reach_writer<'a>(shared: &'a Shared, client: &TcpStream, gate: Gate) -> Reached<'a> {
     let mut watch = shared.watch();
     loop {
-        let open = watch.borrow_and_update().open();
+        let open = watch.borrow_and_update().open(gate);
         if let Some((region, address, left)) = open
             && let passage = shared.lease.to_writer(region)
             && let Some(reached) = connect(shared, client, passage, (address, left)).await
         {
-            if watch.borrow().open().is_some() {
+            if watch.borrow().open(gate).is_some() {
                 return reached;
             }
             // It holds by now.

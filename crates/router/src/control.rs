@@ -86,6 +86,7 @@ fn obey(shared: &Shared, ask: Ask) -> Answer {
             // A slow disk must not stand in the way of connections.
             return tokio::task::block_in_place(|| shared.point(epoch, to, address));
         }
+        Ask::Admit { from } => shared.admit(from),
         Ask::Release => shared.release(),
         Ask::Lease { stamp_us, lasting_ms } => {
             shared.lease.granted(stamp_us, Duration::from_millis(lasting_ms));

@@ -1,6 +1,6 @@
 //! Where a route points, and whether it holds: one value that every connection watches.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, VecDeque};
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicU32, Ordering};
@@ -19,6 +19,8 @@ use crate::lease::{Lease, now_us};
 /// How many connections to servers are made at once. Those that waited come in this order, not
 /// all together, onto a server that is cold.
 const AT_ONCE: usize = 64;
+/// How many of the agent's own clients may be on their way: those that never came are forgotten.
+const ADMITTED_MOST: usize = 8;
 /// A hold may not last longer than this, whatever is asked for.
 const LONGEST_HOLD: Duration = Duration::from_secs(600);
 
@@ -47,9 +49,10 @@ struct Target {
 impl Standing {
     /// Where a new connection goes now, and how often the writer had left that; `None` while it has to
     /// wait.
-    pub fn open(&self) -> Option<(Region, SocketAddr, u64)> {
-        if self.held(Instant::now()).is_some() {
-            return None;
+    pub fn open(&self, gate: Gate) -> Option<(Region, SocketAddr, u64)> {
+        match gate {
+            Gate::Held if self.held(Instant::now()).is_some() => return None,
+            Gate::Held | Gate::Lifted => {}
         }
         let target = self.target.as_ref()?;
         let to = &target.pointed.to;
@@ -65,6 +68,15 @@ impl Standing {
     fn held(&self, now: Instant) -> Option<Hold> {
         self.hold.filter(|hold| hold.until > now)
     }
+}
+
+/// Whether a hold is for this client.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Gate {
+    /// It waits as all others do.
+    Held,
+    /// It is the agent's own, which looks whether the way is free.
+    Lifted,
 }
 
 /// What clients of a port come for.
@@ -107,6 +119,8 @@ pub struct Shared {
     /// Until when answers may be passed on.
     pub lease: Lease,
     file: PathBuf,
+    /// For whom the gate is lifted, until they come or all others go on.
+    admitted: Mutex<VecDeque<SocketAddr>>,
     /// One writer of the file at a time.
     writing: Mutex<()>,
     /// Where the nodes are, that of the own region first.
@@ -140,6 +154,7 @@ impl Shared {
             standing: watch::Sender::new(Standing { hold: None, target, left: BTreeMap::new() }),
             lease,
             file,
+            admitted: Mutex::default(),
             writing: Mutex::new(()),
             near_first,
             fronts: way.route.fronts.clone(),
@@ -189,8 +204,28 @@ impl Shared {
         });
     }
 
+    /// The next connection from there is not held.
+    pub fn admit(&self, from: SocketAddr) {
+        let mut admitted = self.admitted.lock().unwrap_or_else(PoisonError::into_inner);
+        admitted.truncate(ADMITTED_MOST - 1);
+        admitted.push_front(from);
+    }
+
+    /// Whether a client from there, who has come, waits as the others do.
+    pub fn gate(&self, from: SocketAddr) -> Gate {
+        let mut admitted = self.admitted.lock().unwrap_or_else(PoisonError::into_inner);
+        match admitted.iter().position(|one| *one == from) {
+            Some(at) => {
+                admitted.remove(at);
+                Gate::Lifted
+            }
+            None => Gate::Held,
+        }
+    }
+
     /// They go on.
     pub fn release(&self) {
+        self.admitted.lock().unwrap_or_else(PoisonError::into_inner).clear();
         self.standing.send_modify(|standing| standing.hold = None);
     }
 

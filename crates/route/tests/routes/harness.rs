@@ -305,7 +305,7 @@ impl Rig {
         }
     }
 
-    async fn connect_to(&self, address: SocketAddr) -> Client {
+    pub async fn connect_to(&self, address: SocketAddr) -> Client {
         let deadline = Instant::now() + LIMIT;
         loop {
             match try_connect(address).await {

@@ -35,9 +35,34 @@ scenario!(a_session_goes_on_in_the_hold_and_is_cut_by_the_switch, {
     rig.done(switch(2, 2)).await;
     let error = client.batch_execute("SELECT 1").await.unwrap_err();
     assert!(error.is_closed() || error.as_db_error().is_none(), "{error}");
-    rig.seen("nobody is left", |view| view.active == 0).await;
+    // The agent's own, which waits for the release.
+    rig.seen("one is left", |view| view.active == 1).await;
     rig.done(release(2, 2)).await;
 });
+
+scenario!(
+    the_statement_that_must_come_back_is_said_by_a_client_that_was_there_before_the_others,
+    {
+        let rig = Rig::with(RouteKind::Proxy).await;
+        rig.done(hold(100, 60_000)).await;
+        rig.done(switch(2, 2)).await;
+        let direct = rig.connect_to(rig.settings.nodes[&region(2)]).await;
+        let others = "SELECT count(*) FROM pg_stat_activity
+        WHERE backend_type = 'client backend' AND pid <> pg_backend_pid() AND state = 'idle'";
+        let deadline = tokio::time::Instant::now() + LIMIT;
+        while value(&direct, others).await.unwrap() != "1" {
+            assert!(tokio::time::Instant::now() < deadline, "nobody has logged in");
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+        // All others wait, and one that came now would not get in.
+        rig.seen("it holds", |view| view.held && view.waiting == 0).await;
+        direct.batch_execute("ALTER ROLE current_user NOLOGIN").await.unwrap();
+        rig.done(release(2, 2)).await;
+        // Where there is none any more, another comes.
+        direct.batch_execute("ALTER ROLE current_user LOGIN").await.unwrap();
+        rig.done(release(2, 2)).await;
+    }
+);
 
 scenario!(who_reads_gets_to_the_near_server_also_in_a_hold_and_to_the_other_where_it_is_gone, {
     let mut rig = Rig::with(RouteKind::Proxy).await;

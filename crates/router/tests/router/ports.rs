@@ -9,7 +9,7 @@ use tier0_core::words::{Epoch, Region};
 use tier0_route::control::{Answer, Ask, RouterState, ask, socket};
 use tier0_router::Way;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tokio::net::{TcpListener, TcpStream};
+use tokio::net::{TcpListener, TcpSocket, TcpStream};
 use tokio::task::JoinHandle;
 
 use crate::support::{free_address, settings, skipped};
@@ -187,6 +187,53 @@ async fn those_that_come_while_it_holds_wait_and_those_that_are_open_are_cut() {
         assert!(state.held_ms.is_none() && state.to == Some(region(to)), "{state:?}");
         assert_eq!(name(&mut waits).await.unwrap(), b'0' + to);
         open = waits;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_agents_own_client_passes_where_others_are_held_once() {
+    let rig = Rig::new().await;
+    rig.told(Ask::Hold { hold_ms: 60_000 }).await;
+    let mut waits = rig.connect().await;
+    // More than have a turn at once.
+    let mut crowd = Vec::new();
+    for _ in 0..100 {
+        crowd.push(rig.connect().await);
+    }
+    rig.seen(|state| state.waiting == 101).await;
+    rig.point(2, 2).await;
+    let own = || {
+        let socket = TcpSocket::new_v4().unwrap();
+        socket.bind("127.0.0.1:0".parse().unwrap()).unwrap();
+        (socket.local_addr().unwrap(), socket)
+    };
+    let (from, socket) = own();
+    rig.told(Ask::Admit { from }).await;
+    let mut passes = socket.connect(rig.settings.address).await.unwrap();
+    assert_eq!(name(&mut passes).await.unwrap(), b'2');
+    assert!(answers(&mut passes).await);
+    hears_nothing(&mut waits).await;
+    // It is nobody's right to come again, and no crowd's to come so.
+    socket2::SockRef::from(&passes).set_linger(Some(Duration::ZERO)).unwrap();
+    drop(passes);
+    let again = TcpSocket::new_v4().unwrap();
+    again.bind(from).unwrap();
+    hears_nothing(&mut again.connect(rig.settings.address).await.unwrap()).await;
+    let many: Vec<_> = (0..20).map(|_| own()).collect();
+    for (from, _) in &many {
+        rig.told(Ask::Admit { from: *from }).await;
+    }
+    let mut served = 0;
+    for (_, socket) in many {
+        let mut client = socket.connect(rig.settings.address).await.unwrap();
+        let read = tokio::time::timeout(Duration::from_millis(100), client.read_u8()).await;
+        served += usize::from(read.is_ok());
+    }
+    assert_eq!(served, 8);
+    rig.told(Ask::Release).await;
+    assert_eq!(name(&mut waits).await.unwrap(), b'2');
+    for client in &mut crowd {
+        assert_eq!(name(client).await.unwrap(), b'2');
     }
 }
 
