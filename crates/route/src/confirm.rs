@@ -188,8 +188,8 @@ impl Client {
             }
             Client::Redis { password } => {
                 match tokio::time::timeout(limit, role(route, password)).await {
-                    Ok(Ok(said)) if said.contains("\r\nmaster\r\n") => None,
-                    Ok(Ok(_)) => Some("the server is a replica".to_owned()),
+                    Ok(Ok(Role::TakesWrites)) => None,
+                    Ok(Ok(Role::Replica)) => Some("the server is a replica".to_owned()),
                     Ok(Err(error)) => Some(error.to_string()),
                     Err(_) => Some(format!("no answer within {} ms", limit.as_millis())),
                 }
@@ -214,15 +214,28 @@ fn config(route: SocketAddr, database: &str, user: &str, password: &Secret) -> C
     config
 }
 
-/// How much a Redis may say before its role.
-const WORDS_MOST: usize = 4_096;
+/// How a Redis is.
+enum Role {
+    /// A master that has taken a write.
+    TakesWrites,
+    /// A replica.
+    Replica,
+}
 
-/// The beginning of what a Redis says of its role.
-async fn role(route: SocketAddr, password: &Secret) -> std::io::Result<String> {
+/// How much a Redis may say.
+const WORDS_MOST: usize = 4_096;
+/// The key of a write that changes nothing, whatever is there: it keeps all of a list, and no other.
+const NOTHING: &str = "LTRIM tier0:takes-writes 0 -1";
+
+/// What a Redis says of its role, and whether it takes a write: a master that is fenced or paused does
+/// not.
+async fn role(route: SocketAddr, password: &Secret) -> std::io::Result<Role> {
     let mut stream = TcpStream::connect(route).await?;
     let password = password.expose();
-    let ask =
-        format!("*2\r\n$4\r\nAUTH\r\n${}\r\n{password}\r\n*1\r\n$4\r\nROLE\r\n", password.len());
+    let ask = format!(
+        "*2\r\n$4\r\nAUTH\r\n${}\r\n{password}\r\n*1\r\n$4\r\nROLE\r\n{NOTHING}\r\n",
+        password.len()
+    );
     stream.write_all(ask.as_bytes()).await?;
     let mut said = Vec::new();
     let mut buffer = [0; 512];
@@ -233,11 +246,20 @@ async fn role(route: SocketAddr, password: &Secret) -> std::io::Result<String> {
         }
         said.extend_from_slice(&buffer[..read]);
         let text = String::from_utf8_lossy(&said);
-        if let Some(error) = text.lines().find_map(|line| line.strip_prefix('-')) {
+        // Whole lines only.
+        let Some((whole, _)) = text.rsplit_once("\r\n") else { continue };
+        let lines = || whole.split("\r\n");
+        if let Some(error) = lines().find_map(|line| line.strip_prefix('-')) {
             return Err(std::io::Error::other(error.to_owned()));
         }
-        if ["master\r\n", "slave\r\n"].iter().any(|role| text.contains(role)) {
-            return Ok(text.into_owned());
+        if lines().any(|line| line == "slave") {
+            return Ok(Role::Replica);
+        }
+        // One for the password, and one for the write.
+        if lines().any(|line| line == "master")
+            && lines().filter(|line| *line == "+OK").count() == 2
+        {
+            return Ok(Role::TakesWrites);
         }
     }
     Err(std::io::Error::other("it does not speak as a Redis does"))
