@@ -414,6 +414,7 @@ async fn run_demo(arguments: DemoArgs) -> Result<ExitCode> {
         demo::Way::Specification
     } else {
         plan.size.automatic = AutomaticMode::Armed;
+        plan.size.routers = Routers::Each;
         demo::Way::Tier0
     };
     let after = if arguments.keep { demo::After::Keep } else { demo::After::TakeDown };

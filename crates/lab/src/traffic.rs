@@ -74,7 +74,7 @@ pub fn summary_text(summary: &TrafficSummary) -> String {
         let milliseconds = |time: Duration| time.as_secs_f64() * 1000.0;
         let largest = path.latencies.largest();
         text.push_str(&format!(
-            "{:<13} {:>7} acknowledged, {} unknown, {} refused and tried again; from due to \
+            "{:<16} {:>7} acknowledged, {} unknown, {} refused and tried again; from due to \
              acknowledged {:.1} ms median, {:.1} ms p99, largest gap {:.0} ms at {:.2} s\n",
             path.path.name(),
             path.acknowledged,

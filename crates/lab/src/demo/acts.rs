@@ -18,6 +18,10 @@ use crate::state::LabState;
 use crate::traffic::summary_text;
 
 const WARM_UP: u64 = 60;
+/// Writers to PostgreSQL through PgBouncers.
+const THROUGH_POOLS: usize = 8;
+/// Writers through routers, to PostgreSQL and as many to Redis.
+const THROUGH_ROUTERS: usize = 4;
 const WRITES: Duration = Duration::from_secs(15);
 const PROTECTED: Duration = Duration::from_secs(20);
 
@@ -44,17 +48,26 @@ pub async fn play(state: &LabState, progress: Progress) -> Result<ExitCode> {
         .context("a stack has two regions")?;
     let mut plan = TrafficPlan::moderate(super::ledger_directory(state));
     if targets.postgres.iter().any(|target| !target.pools.is_empty()) {
-        plan.routed_writers = plan.postgres_writers;
+        plan.routed_writers = THROUGH_POOLS;
+    }
+    if targets.postgres.iter().any(|target| !target.routers.is_empty()) {
+        plan.proxied_writers = THROUGH_ROUTERS;
+    }
+    if targets.redis.iter().any(|target| !target.routers.is_empty()) {
+        plan.redis_proxied_writers = THROUGH_ROUTERS;
     }
     let http_plan = HttpPlan::moderate(plan.directory.clone());
     tell!(
-        "\nAct 1  traffic in {home}: {} PostgreSQL writers, {} more through PgBouncer,\n       \
-         {} Redis writers, {} of them with WAIT, and {} devices that send readings to\n       \
-         the backends over HTTP; every acknowledgement is noted outside both stores",
+        "\nAct 1  traffic in {home}: {} PostgreSQL writers, {} more through PgBouncer and {} through\n       \
+         the router; {} Redis writers, {} of them with WAIT, and {} more through the router; {}\n       \
+         devices that send readings to the backends over HTTP; every acknowledgement is noted\n       \
+         outside both stores",
         plan.postgres_writers,
         plan.routed_writers,
+        plan.proxied_writers,
         plan.redis_writers + plan.redis_wait_writers,
         plan.redis_wait_writers,
+        plan.redis_proxied_writers,
         http_plan.devices,
     );
     let traffic = Traffic::start(&plan, &targets).await?;
@@ -90,8 +103,15 @@ pub async fn play(state: &LabState, progress: Progress) -> Result<ExitCode> {
     tell!("{}", indent(&load::summary_text(&http_summary)).trim_end());
     tell!("{}", indent(&report.text()).trim_end());
     let http = http::conditions(&stretches, &http_summary, &report);
-    let evidence =
-        Evidence { switches: vec![there, back], lost_region, at_the_end, summary, report, http };
+    let evidence = Evidence {
+        switches: vec![there, back],
+        lost_region,
+        at_the_end,
+        plan,
+        summary,
+        report,
+        http,
+    };
     let verdict = verdict::judge(&evidence);
     tell!("\n{}", verdict.text().trim_end());
     Ok(verdict.exit_code())

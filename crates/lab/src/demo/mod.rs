@@ -4,6 +4,7 @@
 mod acts;
 mod by_itself;
 mod http;
+mod routed;
 mod specification;
 mod switch;
 mod verdict;

@@ -1,10 +1,13 @@
 //! One commanded switch in the demo: what the answer said, and how it is printed.
 
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 use anyhow::Result;
 use serde_json::Value;
 
+use super::routed;
+use super::verdict::REDIS;
 use crate::api::{Api, FailoverAnswer};
 use crate::ledger::{Traffic, WritePath};
 
@@ -28,7 +31,7 @@ const WRITES: Duration = Duration::from_secs(15);
 pub struct Acknowledged {
     /// By PostgreSQL.
     pub postgres: u64,
-    /// By Redis, on both paths.
+    /// By Redis, on every path.
     pub redis: u64,
 }
 
@@ -37,8 +40,7 @@ impl Acknowledged {
     pub fn so_far(traffic: &Traffic) -> Acknowledged {
         Acknowledged {
             postgres: traffic.acknowledged(WritePath::Postgres),
-            redis: traffic.acknowledged(WritePath::Redis)
-                + traffic.acknowledged(WritePath::RedisWait),
+            redis: REDIS.into_iter().map(|path| traffic.acknowledged(path)).sum(),
         }
     }
 }
@@ -57,7 +59,7 @@ pub struct Switch {
     /// What the orchestrator answered.
     pub answer: FailoverAnswer,
     /// How many writes through routes met an error, from the command until clients wrote again.
-    pub routed_errors: u64,
+    pub errors: BTreeMap<WritePath, u64>,
 }
 
 impl Switch {
@@ -65,7 +67,8 @@ impl Switch {
     pub async fn command(api: &Api, traffic: &Traffic, target: &str) -> Result<Switch> {
         let before = Acknowledged::so_far(traffic);
         let from = traffic.elapsed();
-        let errors = traffic.errors(WritePath::Routed);
+        let errors = |path: WritePath| (path, traffic.errors(path));
+        let errors: BTreeMap<_, _> = routed::PATHS.into_iter().map(errors).collect();
         let answer = api.failover(target).await?;
         let mut switch = Switch {
             target: target.to_owned(),
@@ -73,13 +76,14 @@ impl Switch {
             from,
             to: traffic.elapsed(),
             answer,
-            routed_errors: 0,
+            errors: BTreeMap::new(),
         };
         if switch.succeeded() {
             traffic.wait_for_more(SETTLED, WRITES).await?;
         }
         switch.to = traffic.elapsed();
-        switch.routed_errors = traffic.errors(WritePath::Routed) - errors;
+        let since = |(path, before)| (path, traffic.errors(path) - before);
+        switch.errors = errors.into_iter().map(since).collect();
         Ok(switch)
     }
 

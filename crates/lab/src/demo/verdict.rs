@@ -4,8 +4,9 @@ use std::process::ExitCode;
 use std::time::Duration;
 
 use super::by_itself::LostRegion;
+use super::routed;
 use super::switch::{Acknowledged, Switch};
-use crate::ledger::{CheckReport, TrafficSummary, WritePath};
+use crate::ledger::{CheckReport, TrafficPlan, TrafficSummary, WritePath};
 
 /// Fewer acknowledged writes per store prove too little.
 pub const NEEDED: u64 = 1_000;
@@ -19,6 +20,8 @@ pub struct Evidence {
     pub lost_region: Option<LostRegion>,
     /// What was acknowledged when the traffic ended.
     pub at_the_end: Acknowledged,
+    /// What was written.
+    pub plan: TrafficPlan,
     /// What the writers counted.
     pub summary: TrafficSummary,
     /// What was read back.
@@ -49,7 +52,8 @@ pub struct Verdict {
     conditions: Vec<(Held, String)>,
 }
 
-const REDIS: [WritePath; 2] = [WritePath::Redis, WritePath::RedisWait];
+/// The ways to Redis.
+pub const REDIS: [WritePath; 3] = [WritePath::Redis, WritePath::RedisWait, WritePath::RedisProxied];
 
 /// Conclude.
 pub fn judge(evidence: &Evidence) -> Verdict {
@@ -74,27 +78,15 @@ pub fn judge(evidence: &Evidence) -> Verdict {
             ),
         ));
     }
-    if evidence.summary.path(WritePath::Routed).is_some() {
-        for switch in &evidence.switches {
-            let gap = evidence.summary.path(WritePath::Routed).and_then(|path| {
-                let gap = path.latencies.largest_between(switch.from, switch.to);
-                gap.map(|gap| gap.length())
-            });
-            let stall =
-                gap.map_or("under 20".to_owned(), |gap| format!("{:.0}", milliseconds(gap)));
-            let errors = switch.routed_errors;
-            conditions.push((
-                (errors == 0).into(),
-                format!(
-                    "through PgBouncer, to {}: {errors} errors, stall {stall} ms",
-                    switch.target
-                ),
-            ));
-        }
-    }
+    conditions.extend(routed::conditions(&evidence.switches, &evidence.plan, &evidence.summary));
     let mut stores = vec![("PostgreSQL", &[WritePath::Postgres][..]), ("Redis", &REDIS[..])];
-    if evidence.summary.path(WritePath::Routed).is_some() {
-        stores.push(("PostgreSQL through PgBouncer", &[WritePath::Routed][..]));
+    for (store, paths) in [
+        ("PostgreSQL through PgBouncer", &[WritePath::Routed]),
+        ("PostgreSQL through the router", &[WritePath::Proxied]),
+    ] {
+        if evidence.summary.path(paths[0]).is_some() {
+            stores.push((store, paths));
+        }
     }
     for (store, paths) in stores {
         let acknowledged: u64 = paths

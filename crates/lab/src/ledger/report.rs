@@ -71,7 +71,7 @@ impl CheckReport {
         let mut text = String::new();
         for check in &self.paths {
             text.push_str(&format!(
-                "{:<13} {:<8} {:>7} acknowledged, {} missing, {} twice, {} unknown ({} there), \
+                "{:<16} {:<8} {:>7} acknowledged, {} missing, {} twice, {} unknown ({} there), \
                  {} evicted; read from {}\n",
                 check.path.name(),
                 check.datastore,

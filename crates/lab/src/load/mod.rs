@@ -364,7 +364,7 @@ pub fn summary_text(summary: &HttpSummary) -> String {
     let milliseconds = |time: Duration| time.as_secs_f64() * 1000.0;
     let largest = summary.latencies.largest();
     let mut text = format!(
-        "{:<13} {:>7} readings acknowledged, {:.0} a second, {} given up; requests sent again: {}; \
+        "{:<16} {:>7} readings acknowledged, {:.0} a second, {} given up; requests sent again: {}; \
          from due to acknowledged {:.1} ms median, {:.1} ms p99, largest gap {:.0} ms at {:.2} s\n",
         WritePath::Http.name(),
         summary.acknowledged,

@@ -1,0 +1,63 @@
+//! What clients met that come through routes, in a planned move, and what the verdict says of it.
+
+use std::time::Duration;
+
+use super::switch::Switch;
+use super::verdict::Held;
+use crate::ledger::{TrafficPlan, TrafficSummary, WritePath};
+
+/// The ways through routes.
+pub const PATHS: [WritePath; 3] = [WritePath::Routed, WritePath::Proxied, WritePath::RedisProxied];
+
+/// How many writers come this way, and how many errors they may meet in a planned move. PgBouncer has
+/// them wait; the router cuts each session once, and a write that is on its way then has no answer.
+fn writers(path: WritePath, plan: &TrafficPlan) -> (usize, usize) {
+    match path {
+        WritePath::Routed => (plan.routed_writers, 0),
+        WritePath::Proxied => (plan.proxied_writers, plan.proxied_writers),
+        WritePath::RedisProxied => (plan.redis_proxied_writers, plan.redis_proxied_writers),
+        WritePath::Postgres | WritePath::Redis | WritePath::RedisWait | WritePath::Http => (0, 0),
+    }
+}
+
+/// A way for people.
+fn way(path: WritePath) -> &'static str {
+    match path {
+        WritePath::Routed => "through PgBouncer",
+        WritePath::Proxied => "through the router",
+        WritePath::RedisProxied => "Redis through the router",
+        other => other.name(),
+    }
+}
+
+/// The conditions on what they met, with their figures.
+pub fn conditions(
+    switches: &[Switch],
+    plan: &TrafficPlan,
+    summary: &TrafficSummary,
+) -> Vec<(Held, String)> {
+    let mut conditions = Vec::new();
+    for path in PATHS {
+        let (writers, allowed) = writers(path, plan);
+        let Some(path_summary) = summary.path(path) else { continue };
+        for switch in switches {
+            let gap = path_summary.latencies.largest_between(switch.from, switch.to);
+            let milliseconds = |time: Duration| format!("{:.0}", time.as_secs_f64() * 1000.0);
+            let stall = gap.map_or("under 20".to_owned(), |gap| milliseconds(gap.length()));
+            let errors = switch.errors.get(&path).copied().unwrap_or_default();
+            let cut = match allowed {
+                0 => String::new(),
+                _ => format!(" of {writers} sessions, each cut once"),
+            };
+            conditions.push((
+                (errors <= allowed as u64).into(),
+                format!(
+                    "{}, to {}: {errors} errors{cut}, stall {stall} ms",
+                    way(path),
+                    switch.target
+                ),
+            ));
+        }
+    }
+    conditions
+}
