@@ -36,7 +36,7 @@ use crate::signals::Interruption;
 use crate::state::{Kind, LabState};
 use crate::up::{Up, UpPlan, up};
 
-const ROUNDS: usize = 12;
+const ROUNDS: usize = 36;
 const QUICK_ROUNDS: usize = 3;
 const RUN: Duration = Duration::from_secs(4);
 const QUICK_RUN: Duration = Duration::from_secs(1);
