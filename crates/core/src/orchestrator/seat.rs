@@ -37,6 +37,9 @@ pub struct PeerReport {
     pub agents: BTreeMap<Region, u64>,
     /// How each data server answers it.
     pub servers: BTreeMap<NodeId, Reach>,
+    /// How long ago it heard the runs of other orchestrators that reach the store, in milliseconds. Others
+    /// would be kept in the seat by this where nobody sees that they are of no use there.
+    pub runs: BTreeMap<String, u64>,
     /// For how long the store has said nothing to it, in milliseconds.
     pub store_silent_ms: u64,
 }
@@ -92,6 +95,16 @@ impl Peers {
         aged.filter(move |(_, age)| *age < window)
     }
 
+    /// For how long a run was not heard, neither here nor by one that is heard here.
+    fn run_silent_for(&self, run: &str, now: Moment) -> Option<Duration> {
+        let here = self.of_run(run).map(|(_, at)| now.since(*at));
+        let told = self.reports.values().filter_map(|(report, at)| {
+            let before = Duration::from_millis(*report.runs.get(run)?);
+            Some(before.saturating_add(now.since(*at)))
+        });
+        told.chain(here).min()
+    }
+
     /// The newest report of a run, however old.
     fn of_run(&self, run: &str) -> Option<&(PeerReport, Moment)> {
         self.reports.values().find(|(report, _)| report.run == run)
@@ -105,7 +118,8 @@ pub struct Seating {
     /// An agent has said what it has heard of: a store that went back by less than this run is about
     /// to write would look as new as what the agents know (R2).
     pub compared: bool,
-    /// For how long nothing has come from whoever acts by the record, nor was stored.
+    /// For how long nothing has come from whoever acts by the record, also to others that are heard,
+    /// nor was stored.
     pub silent_for: Duration,
     /// Whoever acts has heard nothing of the store for long, and this one has.
     pub storeless: bool,
@@ -198,13 +212,23 @@ impl Orchestrator {
             let age = self.seen.region(region)?.age(now.moment)?;
             Some((region.clone(), millis(age)))
         };
+        let of_run = |(report, at): &(PeerReport, Moment)| {
+            let of_use = !self.has_lost_the_store(report);
+            of_use.then(|| (report.run.clone(), millis(now.moment.since(*at))))
+        };
         PeerReport {
             site: self.settings.seats.here.clone(),
             run: self.driver.clone(),
             agents: self.settings.shape.regions.iter().filter_map(heard).collect(),
             servers: self.reach.all(now.moment),
+            runs: self.peers.reports.values().filter_map(of_run).collect(),
             store_silent_ms: millis(self.store_silent_for(now)),
         }
+    }
+
+    /// Whether another one has heard nothing of the store for long.
+    fn has_lost_the_store(&self, report: &PeerReport) -> bool {
+        Duration::from_millis(report.store_silent_ms) > self.settings.limits.silence * 2
     }
 
     /// The other orchestrators, each with how long ago it was heard, if it ever was.
@@ -273,8 +297,11 @@ impl Orchestrator {
             }
         };
         let window = self.window();
+        // And so is what others hear of it, where only the way from it to here is cut.
+        let stored_for = now.moment.since(acting);
+        let unheard_for = self.peers.run_silent_for(&record.driver, now.moment);
+        let silent_for = unheard_for.map_or(stored_for, |unheard_for| unheard_for.min(stored_for));
         let newest = self.peers.of_run(&record.driver);
-        let silent_for = now.moment.since(newest.map_or(acting, |(_, at)| acting.max(*at)));
         let seats = &self.settings.seats;
         let heard_here =
             |region: &&Region| self.seen.agent_silent(region, now.moment, window).is_none();
@@ -285,8 +312,7 @@ impl Orchestrator {
             report.agents.values().filter(heard).count()
         });
         let storeless = acting_now.is_some_and(|(report, _)| {
-            let silent = Duration::from_millis(report.store_silent_ms);
-            silent > self.settings.limits.silence * 2 && self.store_is_silent(now).is_none()
+            self.has_lost_the_store(report) && self.store_is_silent(now).is_none()
         });
         let less = theirs.is_some_and(|theirs| theirs < ours);
         let comes_after = acting_now.is_some_and(|(report, _)| seats.is_before(&report.site));

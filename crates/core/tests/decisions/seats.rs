@@ -1,5 +1,6 @@
 //! Several orchestrators over one store: which of them acts, and what a region's silence needs.
 
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 use crate::world::{World, node, region};
@@ -39,6 +40,7 @@ fn hears_all(at: &str, run: &str) -> PeerReport {
         run: run.to_owned(),
         agents: [(region("region1"), 10), (region("region2"), 10)].into(),
         servers: [(node("pg1.region1"), seen), (node("pg1.region2"), seen)].into(),
+        runs: BTreeMap::new(),
         store_silent_ms: 100,
     }
 }
@@ -119,6 +121,44 @@ fn watches__who_acts_is_not_heard_but_goes_on_storing__the_seat_is_left_to_it() 
     }
     world.run(1_300 * MS);
     assert!(world.core.is_driving() && has_row(&world, "T03"), "{:#?}", world.log);
+}
+
+#[test]
+fn watches__who_acts_is_heard_by_another_only__the_seat_is_left_to_it() {
+    let mut world = acts_at("witness");
+    let mut told = hears_all("region2", "watcher");
+    told.runs.insert("other".to_owned(), 50);
+    world.others = vec![told.clone()];
+    taken_by(&mut world, "other");
+    world.run(10 * SECOND);
+    assert!(!world.core.is_driving(), "{:#?}", world.log);
+    // The other one does not hear it any more either.
+    for tenth in 0..8 {
+        told.runs.insert("other".to_owned(), 50 + tenth * 100);
+        world.others = vec![told.clone()];
+        world.run(100 * MS);
+    }
+    assert!(!world.core.is_driving());
+    told.runs.insert("other".to_owned(), 2_000);
+    world.others = vec![told];
+    world.run(500 * MS);
+    assert!(world.core.is_driving() && has_row(&world, "T03"), "{:#?}", world.log);
+}
+
+#[test]
+fn watches__another_acts_without_the_store__nobody_is_told_that_it_lives() {
+    let mut world = acts_at("witness");
+    let mut other = hears_all("region1", "other");
+    world.others = vec![other.clone()];
+    taken_by(&mut world, "other");
+    world.run(SECOND);
+    let now = world.time();
+    assert!(world.core.peer_report(&now).runs.contains_key("other"));
+    other.store_silent_ms = 60_000;
+    world.others = vec![other];
+    world.run(300 * MS);
+    let now = world.time();
+    assert!(world.core.peer_report(&now).runs.is_empty());
 }
 
 #[test]

@@ -2,7 +2,7 @@
 //! who moves the writer then (O3); and the leases that one grants which was cut off while another took
 //! its seat, at every moment at which its reads of the store can have begun and come back (L1).
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use tier0_core::grant::{Granter, Stamps};
@@ -86,6 +86,7 @@ fn report(at: &str, says: Says, for_ms: u64) -> Option<PeerReport> {
         run: format!("at-{at}"),
         agents: [(region("region1"), heard), (region("region2"), 10)].into(),
         servers: [server].into_iter().filter(|_| says != Says::KnowsNothing).collect(),
+        runs: BTreeMap::new(),
         store_silent_ms: 100,
     })
 }
