@@ -293,6 +293,38 @@ impl fmt::Display for Refusal {
     }
 }
 
+/// Sessions of clients that a stop ended.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct EndedSessions {
+    /// How many.
+    pub all: u32,
+    /// How many of them were in the middle of a transaction. One whose commit waits for a standby is
+    /// not: what becomes of it lies with what that standby has.
+    pub in_transaction: u32,
+    /// Those that were so for the longest, one sentence each: process, user, application, how long.
+    pub named: Vec<String>,
+}
+
+impl fmt::Display for EndedSessions {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} sessions ended", self.all)?;
+        if self.in_transaction == 0 {
+            return Ok(());
+        }
+        write!(
+            f,
+            ", {} in the middle of a transaction: {}",
+            self.in_transaction,
+            self.named.join("; ")
+        )?;
+        match (self.in_transaction as usize).saturating_sub(self.named.len()) {
+            0 => Ok(()),
+            more => write!(f, "; and {more} more"),
+        }
+    }
+}
+
 /// What an agent learnt while it did something.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(tag = "fact", rename_all = "kebab-case", deny_unknown_fields)]
@@ -308,8 +340,8 @@ pub enum Fact {
     Stopped {
         /// It ended in order, and its last record ends here: the standbys that listened have it.
         clean_at: Option<WalPosition>,
-        /// How many client sessions the stop ended.
-        sessions_ended: u32,
+        /// Whom the stop ended.
+        ended: EndedSessions,
     },
     /// The server is primary now.
     Promoted {
@@ -388,12 +420,8 @@ impl Fact {
         Some(match self {
             Fact::Nothing => return None,
             Fact::Wal { position } => position.to_string(),
-            Fact::Stopped { clean_at: Some(at), sessions_ended } => {
-                format!("clean at {}, {sessions_ended} sessions ended", at.lsn)
-            }
-            Fact::Stopped { clean_at: None, sessions_ended } => {
-                format!("not clean, {sessions_ended} sessions ended")
-            }
+            Fact::Stopped { clean_at: Some(at), ended } => format!("clean at {}, {ended}", at.lsn),
+            Fact::Stopped { clean_at: None, ended } => format!("not clean, {ended}"),
             Fact::Promoted { position } => format!("timeline {}", position.timeline),
             Fact::Followed { method, diverged_bytes: 0, .. } => format!("by {method}"),
             Fact::Followed { method, diverged_bytes, kept_at } => format!(

@@ -94,8 +94,13 @@ pub fn body(
         );
     }
     let ended_sessions: u32 = activity.facts.values().map(|facts| facts.sessions_ended).sum();
-    if ended_sessions > 0 {
-        remarks.push(format!("the stop ended {ended_sessions} client sessions"));
+    let in_transaction: u32 = activity.facts.values().map(|facts| facts.ended_in_transaction).sum();
+    match (ended_sessions, in_transaction) {
+        (0, _) => {}
+        (all, 0) => remarks.push(format!("the stop ended {all} client sessions")),
+        (all, some) => remarks.push(format!(
+            "the stop ended {all} client sessions, {some} of them in the middle of a transaction"
+        )),
     }
     for (name, facts) in &activity.facts {
         if let Some(bytes) = facts.diverged_bytes.filter(|bytes| *bytes > 0) {

@@ -22,6 +22,7 @@ mod conninfo;
 mod control;
 mod deadline;
 mod durable;
+mod ended;
 mod follow;
 mod hba;
 mod history;

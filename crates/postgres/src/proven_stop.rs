@@ -23,10 +23,11 @@ use std::path::Path;
 use std::time::{Duration, Instant};
 
 use rustix::process::{Signal, pidfd_send_signal};
-use tier0_core::order::Fact;
+use tier0_core::order::{EndedSessions, Fact};
 use tier0_core::words::WalPosition;
 
 use crate::deadline::Deadline;
+use crate::ended;
 use crate::node::Server;
 use crate::process::{self, Postmaster};
 use crate::session::Session;
@@ -39,17 +40,15 @@ const STANDBYS: Duration = Duration::from_millis(400);
 /// How long sessions are given to end.
 const SESSIONS: Duration = Duration::from_millis(400);
 
-/// This session's process, whether this way can be gone, and how many sessions clients have. Nothing on
-/// a standby. A session with parallel workers does not end before the postmaster has seen them end
-/// (`parallel.c` `WaitForParallelWorkersToExit`).
+/// This session's process, and whether this way can be gone. Nothing on a standby. A session with parallel
+/// workers does not end before the postmaster has seen them end (`parallel.c`
+/// `WaitForParallelWorkersToExit`).
 const PROLOGUE: &str = "\
     SELECT pg_backend_pid(), \
         current_setting('fsync') = 'on' AND current_setting('full_page_writes') = 'on' \
         AND EXISTS (SELECT FROM pg_stat_get_wal_senders() WHERE state = 'streaming') \
         AND NOT EXISTS \
-            (SELECT FROM pg_stat_get_activity(NULL) WHERE backend_type = 'parallel worker'), \
-        (SELECT count(*) FROM pg_stat_get_activity(NULL) WHERE backend_type = 'client backend' \
-            AND application_name NOT LIKE 'tier0-%') \
+            (SELECT FROM pg_stat_get_activity(NULL) WHERE backend_type = 'parallel worker') \
     WHERE NOT pg_is_in_recovery()";
 
 /// Who else is there that could write. (The functions behind the views: planning those takes longer than
@@ -110,7 +109,8 @@ impl Server {
     /// End the primary where its standbys have everything of it, or stop it as any server.
     pub(crate) async fn stop_proven(&self, deadline: Deadline) -> Attempt<Fact> {
         let half = Deadline::after(deadline.left() / 2);
-        match tokio::time::timeout(half.left(), self.end_proven(half)).await {
+        let mut ended = None;
+        match tokio::time::timeout(half.left(), self.end_proven(&mut ended, half)).await {
             Ok(Ok(ControlFlow::Break(fact))) => {
                 self.looking.forget().await;
                 self.ordering.forget().await;
@@ -126,10 +126,15 @@ impl Server {
                 tracing::info!(node = %self.node.settings.node, "an ordinary stop, it took too long");
             }
         }
-        self.stop(deadline).await
+        self.stop_after(ended, deadline).await
     }
 
-    async fn end_proven(&self, deadline: Deadline) -> Attempt<ControlFlow<Fact, &'static str>> {
+    /// Whoever is about to be told to end is noted in `whom`, whatever follows.
+    async fn end_proven(
+        &self,
+        whom: &mut Option<EndedSessions>,
+        deadline: Deadline,
+    ) -> Attempt<ControlFlow<Fact, &'static str>> {
         let Some(postmaster) = self.running()? else {
             return Ok(ControlFlow::Continue("it is down"));
         };
@@ -140,7 +145,7 @@ impl Server {
             return Ok(ControlFlow::Continue("it is a standby"));
         };
         let field = |at: usize| prologue.get(at).and_then(Option::as_deref).unwrap_or_default();
-        let (Ok(own), Ok(sessions_ended)) = (field(0).parse(), field(2).parse()) else {
+        let Ok(own) = field(0).parse() else {
             return Err(Trouble::failed("unexpected answer"));
         };
         if field(1) != "t" {
@@ -150,8 +155,10 @@ impl Server {
         if self.waits_for_archiver()? {
             return Ok(ControlFlow::Continue("segments wait for the archiver"));
         }
+        let ended = ended::whom(&session, deadline.left()).await;
         let closed = Closed::close(&postmaster, &self.node.paths.ending)?;
         let asked = began.elapsed();
+        *whom = Some(ended.clone());
         for other in postmaster.sessions_but(own) {
             // It may have ended by itself.
             let _ = pidfd_send_signal(&other, Signal::TERM);
@@ -166,7 +173,7 @@ impl Server {
             Ok(ended) => ended.map_err(Trouble::io("wait for a session's end"))?,
             Err(_) => return Ok(ControlFlow::Continue("a session does not end")),
         }
-        let ended = began.elapsed();
+        let alone = began.elapsed();
         if session.value(OTHERS, deadline.left()).await? != "0" {
             return Ok(ControlFlow::Continue("somebody is still there"));
         }
@@ -182,8 +189,8 @@ impl Server {
         closed.postmaster.kill().map_err(Trouble::io("kill the server"))?;
         drop(closed);
         *self.killed.lock().await = Some(postmaster);
-        tracing::info!(?asked, ?ended, ?written, ?everywhere, "ended where its standbys have all");
-        Ok(ControlFlow::Break(Fact::Stopped { clean_at: Some(end), sessions_ended }))
+        tracing::info!(?asked, ?alone, ?written, ?everywhere, "ended where its standbys have all");
+        Ok(ControlFlow::Break(Fact::Stopped { clean_at: Some(end), ended }))
     }
 
     /// Wait until every standby has flushed up to there. One that cannot say so has at least written it,

@@ -12,11 +12,12 @@
 use std::time::Duration;
 
 use rustix::process::{Signal, pidfd_send_signal};
-use tier0_core::order::Fact;
+use tier0_core::order::{EndedSessions, Fact};
 use tier0_core::words::WalPosition;
 
 use crate::control;
 use crate::deadline::Deadline;
+use crate::ended;
 use crate::node::Server;
 use crate::process::{self, Postmaster};
 use crate::trouble::{Attempt, Trouble};
@@ -35,11 +36,24 @@ impl Server {
     /// Stop the server. Done when it is down; a server that is down already is done. A stop that
     /// needed harder means is never answered as clean: its last record may be on no standby.
     pub(crate) async fn stop(&self, deadline: Deadline) -> Attempt<Fact> {
+        self.stop_after(None, deadline).await
+    }
+
+    /// The same after another way was tried, which had these sessions end.
+    pub(crate) async fn stop_after(
+        &self,
+        ended: Option<EndedSessions>,
+        deadline: Deadline,
+    ) -> Attempt<Fact> {
         let Some(postmaster) = self.running()? else {
             self.end_orphans().await?;
-            return Ok(Fact::Stopped { clean_at: self.clean_end().await?, sessions_ended: 0 });
+            let clean_at = self.clean_end().await?;
+            return Ok(Fact::Stopped { clean_at, ended: ended.unwrap_or_default() });
         };
-        let sessions_ended = self.client_sessions().await;
+        let ended = match ended {
+            Some(ended) => ended,
+            None => self.whom_it_ends().await,
+        };
         postmaster.signal(Signal::INT).map_err(Trouble::io("fast stop"))?;
         let fast = tokio::time::timeout(deadline.left(), self.shut_down(&postmaster)).await;
         let clean_at = match fast {
@@ -57,7 +71,7 @@ impl Server {
         };
         self.looking.forget().await;
         self.ordering.forget().await;
-        Ok(Fact::Stopped { clean_at, sessions_ended })
+        Ok(Fact::Stopped { clean_at, ended })
     }
 
     /// End what a dead postmaster left.
@@ -141,18 +155,12 @@ impl Server {
         }))
     }
 
-    async fn client_sessions(&self) -> u32 {
-        let counting = async {
-            let session = self.ordering.get(&self.node, COUNTING).await?;
-            session
-                .value(
-                    "SELECT count(*) FROM pg_stat_activity WHERE backend_type = 'client backend' \
-                     AND application_name NOT LIKE 'tier0-%'",
-                    COUNTING,
-                )
-                .await
-        };
-        counting.await.ok().and_then(|count| count.parse().ok()).unwrap_or(0)
+    /// Nobody, as far as is known, where the server does not say so at once.
+    async fn whom_it_ends(&self) -> EndedSessions {
+        match self.ordering.get(&self.node, COUNTING).await {
+            Ok(session) => ended::whom(&session, COUNTING).await,
+            Err(_) => EndedSessions::default(),
+        }
     }
 }
 

@@ -184,6 +184,8 @@ pub struct Facts {
     pub old_confirmed_stopped: bool,
     /// Client sessions that the stop ended.
     pub sessions_ended: u32,
+    /// How many of them were in the middle of a transaction.
+    pub ended_in_transaction: u32,
     /// The old master's offset under pause.
     pub paused_at: Option<RedisPosition>,
     /// The old master's offset under the fence: it refuses writes from there on.
@@ -212,10 +214,11 @@ impl Facts {
                     self.drained = Some(position.clone());
                 }
             }
-            Fact::Stopped { clean_at, sessions_ended } => {
+            Fact::Stopped { clean_at, ended } => {
                 self.stopped_at = clean_at.clone();
                 self.old_confirmed_stopped = true;
-                self.sessions_ended += sessions_ended;
+                self.sessions_ended += ended.all;
+                self.ended_in_transaction += ended.in_transaction;
             }
             Fact::Offset { position } => {
                 if step == Step::Pause {

@@ -1,7 +1,7 @@
 //! What the model servers do when they are told to, and what they do by themselves.
 
 use tier0_core::observe::ProcessState;
-use tier0_core::order::{Command, Fact, Order, Outcome, Refusal};
+use tier0_core::order::{Command, EndedSessions, Fact, Order, Outcome, Refusal};
 use tier0_core::record::{DatastoreKind, Record};
 use tier0_core::words::*;
 
@@ -364,7 +364,7 @@ impl Chaos {
             }
         }
         self.servers.get_mut(id).unwrap().end();
-        learnt(Fact::Stopped { clean_at, sessions_ended: 0 })
+        learnt(Fact::Stopped { clean_at, ended: EndedSessions::default() })
     }
 
     fn admit(&mut self, id: &NodeId, member: Option<&SyncName>) -> Option<Outcome> {

@@ -2,7 +2,7 @@
 //! bits, the names a commit waits for, and what a promotion, a rewind and a join make of them.
 
 use tier0_core::observe::*;
-use tier0_core::order::{Fact, Order, Outcome, Refusal};
+use tier0_core::order::{EndedSessions, Fact, Order, Outcome, Refusal};
 use tier0_core::words::*;
 
 use super::{PLACES, World};
@@ -222,7 +222,7 @@ impl World {
                     self.ship_last(place);
                 }
                 self.servers[place].end();
-                learnt(Fact::Stopped { clean_at, sessions_ended: 0 })
+                learnt(Fact::Stopped { clean_at, ended: EndedSessions::default() })
             }
             Order::PostgresStart { names } => {
                 if !server.primary {

@@ -14,7 +14,7 @@ use std::time::Duration;
 use tier0_core::agent::{Judgement, Obeyed, hear, heard_in, judge};
 use tier0_core::observe::*;
 use tier0_core::orchestrator::*;
-use tier0_core::order::{Command, Fact, Order, Outcome, Refusal};
+use tier0_core::order::{Command, EndedSessions, Fact, Order, Outcome, Refusal};
 use tier0_core::record::{Automatic, AutomaticMode, DatastoreKind, Record};
 use tier0_core::steps::{Step, StepKey};
 use tier0_core::words::*;
@@ -467,7 +467,7 @@ impl World {
                 server.process = ProcessState::Stopped;
                 server.admitted = false;
                 let clean_at = running.then(|| position(server));
-                Outcome::Done { fact: Fact::Stopped { clean_at, sessions_ended: 0 } }
+                Outcome::Done { fact: Fact::Stopped { clean_at, ended: EndedSessions::default() } }
             }
             Order::PostgresStart { names } => {
                 let server = self.servers.get_mut(&id).unwrap();

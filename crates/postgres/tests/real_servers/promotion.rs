@@ -24,12 +24,11 @@ scenario!(a_clean_switch_loses_nothing_and_the_old_side_streams, {
     let began = Instant::now();
     let Fact::Wal { position } = pair.a.done(Order::PostgresDrain).await else { panic!() };
     pair.b.done(Order::PostgresAwait { position }).await;
-    let Fact::Stopped { clean_at: Some(clean_at), sessions_ended } =
-        pair.a.done(Order::PostgresStop).await
+    let Fact::Stopped { clean_at: Some(clean_at), ended } = pair.a.done(Order::PostgresStop).await
     else {
         panic!("not clean")
     };
-    assert_eq!(sessions_ended, 1);
+    assert_eq!((ended.all, ended.in_transaction), (1, 0));
     let Fact::Promoted { position } = pair.b.done(promote(&member, Some(clean_at.clone()))).await
     else {
         panic!()

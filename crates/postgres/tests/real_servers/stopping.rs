@@ -115,6 +115,33 @@ scenario!(a_frozen_receiver_does_not_hold_the_stop, {
     kill_process(receiver, Signal::CONT).unwrap();
 });
 
+scenario!(those_whose_transaction_a_stop_ends_are_named_and_a_commit_that_waits_is_none, {
+    let (pair, _) = Pair::protected().await;
+    kill_process(pair.b.process("walreceiver").await, Signal::STOP).unwrap();
+    let open = pair.a.client().await.unwrap();
+    open.batch_execute("SET application_name = 'reports'; BEGIN; SELECT 1").await.unwrap();
+    let waits = pair.a.client().await.unwrap();
+    let process = "SELECT pg_backend_pid()";
+    let waiting: i32 = waits.query_one(process, &[]).await.unwrap().get(0);
+    let pid: i32 = open.query_one(process, &[]).await.unwrap().get(0);
+    let commit = tokio::spawn(async move { write(&waits, 1).await });
+    let wait =
+        format!("SELECT coalesce(wait_event, '') FROM pg_stat_activity WHERE pid = {waiting}");
+    let deadline = Instant::now() + Duration::from_secs(10);
+    while pair.a.admin_value(&wait).await != "SyncRep" {
+        assert!(Instant::now() < deadline, "the commit does not wait");
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
+    let outcome = pair.a.order(Order::PostgresStop, Duration::from_millis(500)).await;
+    let Outcome::Done { fact: Fact::Stopped { ended, .. } } = outcome else { panic!("{outcome}") };
+    assert_eq!((ended.all, ended.in_transaction), (2, 1), "{ended}");
+    let named = &ended.named[0];
+    let own = format!("pid {pid}, user=");
+    let parts = [&own, ", app=reports, for ", " s"];
+    assert!(parts.iter().all(|part| named.contains(*part)), "{named}");
+    assert!(commit.await.unwrap().is_err());
+});
+
 scenario!(a_frozen_server_is_killed_with_all_its_children, {
     let pair = Pair::exposed().await;
     let client = pair.a.client().await.unwrap();
