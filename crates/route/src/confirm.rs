@@ -6,8 +6,7 @@ use std::time::{Duration, Instant};
 
 use tier0_config::Secret;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tokio::net::{TcpSocket, TcpStream};
-use tokio::task::JoinHandle;
+use tokio::net::TcpStream;
 use tokio_postgres::Config;
 
 use crate::console::{Row, Session};
@@ -16,7 +15,7 @@ use crate::{Attempt, failed, left};
 /// What a standby says yes to.
 const RECOVERS: &str = "SELECT pg_is_in_recovery()";
 /// How long a server may take to answer that.
-const LOOK: Duration = Duration::from_millis(500);
+pub(crate) const LOOK: Duration = Duration::from_millis(500);
 /// How often it is asked while clients wait.
 const LOOK_EVERY: Duration = Duration::from_millis(2);
 /// How often a statement is tried again that does not come back.
@@ -43,57 +42,10 @@ pub enum Client {
     },
 }
 
-/// A client's session that waits with all others. PgBouncer may let one that logs in while it points
-/// elsewhere wait for a third of a second (`janitor.c`, `full_maint_period`), which nobody else does.
+/// A client's session that was there before clients go on. PgBouncer may let one that logs in while it
+/// points elsewhere wait for a third of a second (`janitor.c`, `full_maint_period`), which nobody else does;
+/// through a router it is one that was sent ahead.
 pub(crate) type Along = Option<Session>;
-
-/// The agent's own client on its way through a route that holds all others. Ends when dropped.
-#[derive(Debug)]
-pub(crate) struct Scout(JoinHandle<Along>);
-
-impl Drop for Scout {
-    fn drop(&mut self) {
-        self.0.abort();
-    }
-}
-
-impl Scout {
-    /// Send one ahead of the clients that are held, who begin a process of the server each: the statement
-    /// that must come back is not to wait for all of them. A standby lets it log in before it writes.
-    pub(crate) fn send(login: Config, bound: Bound, route: SocketAddr, limit: Duration) -> Scout {
-        Scout(tokio::spawn(async move {
-            let logging_in = async {
-                let stream = bound.socket.connect(route).await.ok()?;
-                Session::over(stream, &login, limit).await.ok()
-            };
-            tokio::time::timeout(limit, logging_in).await.ok()?
-        }))
-    }
-
-    /// Its session; it is not waited for longer than another would take that begins now.
-    pub(crate) async fn session(mut self, limit: Duration) -> Along {
-        tokio::time::timeout(limit.min(LOOK), &mut self.0).await.ok()?.ok()?
-    }
-}
-
-/// A connection of the agent that has an address and is not made yet.
-pub(crate) struct Bound {
-    socket: TcpSocket,
-    /// As the route will see it.
-    pub from: SocketAddr,
-}
-
-impl Bound {
-    /// For a route of this machine.
-    pub(crate) fn to(route: SocketAddr) -> std::io::Result<Bound> {
-        let socket = match route {
-            SocketAddr::V4(_) => TcpSocket::new_v4()?,
-            SocketAddr::V6(_) => TcpSocket::new_v6()?,
-        };
-        socket.bind(SocketAddr::new(route.ip(), 0))?;
-        Ok(Bound { from: socket.local_addr()?, socket })
-    }
-}
 
 impl Client {
     /// See a statement come back through `route` from a server that takes writes.
@@ -173,16 +125,22 @@ impl Client {
     ) -> Option<String> {
         match self {
             Client::Postgres { database, user, password } => {
-                let session = match along.take().filter(|session| !session.is_closed()) {
+                let before = along.take().filter(|session| !session.is_closed());
+                let limit = if before.is_some() { limit.min(LOOK) } else { limit };
+                let session = match before {
                     Some(session) => Ok(session),
                     None => Session::open(&config(route, database, user, password), limit).await,
                 };
-                let found = match session {
+                let found = match &session {
                     Ok(session) => session.rows(RECOVERS, limit).await,
-                    Err(error) => Err(error),
+                    Err(error) => return Some(error.to_string()),
                 };
                 match found {
-                    Ok(rows) => (!says_no(&rows)).then(|| "the server is a standby".to_owned()),
+                    Ok(rows) if says_no(&rows) => None,
+                    Ok(_) => {
+                        *along = session.ok();
+                        Some("the server is a standby".to_owned())
+                    }
                     Err(error) => Some(error.to_string()),
                 }
             }
@@ -216,7 +174,7 @@ fn config(route: SocketAddr, database: &str, user: &str, password: &Secret) -> C
 
 /// How a Redis is.
 enum Role {
-    /// A master that has taken a write.
+    /// A master that takes writes.
     TakesWrites,
     /// A replica.
     Replica,
@@ -224,7 +182,8 @@ enum Role {
 
 /// How much a Redis may say.
 const WORDS_MOST: usize = 4_096;
-/// The key of a write that changes nothing, whatever is there: it keeps all of a list, and no other.
+/// A write that changes nothing: it keeps all of a list, and refuses what is none. Whether writes are
+/// taken at all is looked at first (`server.c`, `processCommand`).
 const NOTHING: &str = "LTRIM tier0:takes-writes 0 -1";
 
 /// What a Redis says of its role, and whether it takes a write: a master that is fenced or paused does
@@ -245,22 +204,28 @@ async fn role(route: SocketAddr, password: &Secret) -> std::io::Result<Role> {
             return Err(std::io::Error::from(std::io::ErrorKind::UnexpectedEof));
         }
         said.extend_from_slice(&buffer[..read]);
-        let text = String::from_utf8_lossy(&said);
-        // Whole lines only.
-        let Some((whole, _)) = text.rsplit_once("\r\n") else { continue };
-        let lines = || whole.split("\r\n");
-        if let Some(error) = lines().find_map(|line| line.strip_prefix('-')) {
-            return Err(std::io::Error::other(error.to_owned()));
-        }
-        if lines().any(|line| line == "slave") {
-            return Ok(Role::Replica);
-        }
-        // One for the password, and one for the write.
-        if lines().any(|line| line == "master")
-            && lines().filter(|line| *line == "+OK").count() == 2
-        {
-            return Ok(Role::TakesWrites);
+        if let Some(role) = understood(&String::from_utf8_lossy(&said)) {
+            return role;
         }
     }
     Err(std::io::Error::other("it does not speak as a Redis does"))
+}
+
+/// What it has said so far comes to this; nothing where more has to come.
+fn understood(said: &str) -> Option<std::io::Result<Role>> {
+    // Whole lines only.
+    let (whole, _) = said.rsplit_once("\r\n")?;
+    let lines = || whole.split("\r\n");
+    if lines().any(|line| line == "slave") {
+        return Some(Ok(Role::Replica));
+    }
+    // One for the password, and one for the write.
+    let agreed = lines().filter(|line| *line == "+OK").count();
+    match lines().find_map(|line| line.strip_prefix('-')) {
+        None if agreed == 2 => Some(Ok(Role::TakesWrites)),
+        None => None,
+        // It would have taken one.
+        Some(error) if error.starts_with("WRONGTYPE") => Some(Ok(Role::TakesWrites)),
+        Some(error) => Some(Err(std::io::Error::other(error.to_owned()))),
+    }
 }

@@ -16,6 +16,7 @@ mod kept;
 mod pgbouncer;
 pub mod pointer;
 mod proxy;
+mod scout;
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;

@@ -12,12 +12,10 @@ use tier0_core::route::{RouteOrder, RouteView};
 use tier0_core::words::{Epoch, Region};
 
 use crate::awaited::Awaited;
-use crate::confirm::{Bound, Scout};
 use crate::control::{Answer, Ask, RouterState, ask, socket};
+use crate::scout::{Bound, Scout};
 use crate::{Attempt, RouteSettings, failed, left, refused, unknown};
 
-/// How long a client may take that was sent ahead.
-const AHEAD: Duration = Duration::from_secs(5);
 /// How long a look may take.
 const LOOK: Duration = Duration::from_millis(500);
 
@@ -35,6 +33,8 @@ pub struct Proxy {
 /// What is known of a move while it lasts.
 #[derive(Debug, Default)]
 struct Move {
+    /// Until when clients are held at most.
+    held_until: Option<Instant>,
     /// For how long clients were held who were let go on before the order for it came.
     went_on: Option<u64>,
     /// The client of which a statement must come back.
@@ -100,15 +100,18 @@ impl Proxy {
         self.awaited.forget();
         let performed = match order {
             RouteOrder::Hold { hold_ms, .. } => {
-                *now = Move::default();
-                self.awaited.held(Instant::now() + Duration::from_millis(*hold_ms));
+                let until = Instant::now() + Duration::from_millis(*hold_ms);
+                *now = Move { held_until: Some(until), ..Move::default() };
+                self.awaited.held(until);
                 self.hold(*hold_ms, deadline).await
             }
             RouteOrder::Switch { epoch, to } => {
                 let pointed = self.point(*epoch, to, deadline).await;
                 if let (Ok(_), Some(server)) = (&pointed, self.settings.nodes.get(to)) {
                     self.awaited.expect(*server);
-                    now.scout = self.send_ahead(deadline).await;
+                    if let Some(until) = now.held_until.filter(|until| *until > Instant::now()) {
+                        now.scout = self.send_ahead((*epoch, to.clone()), until).await;
+                    }
                 }
                 pointed.map(|_| Fact::Nothing)
             }
@@ -203,10 +206,12 @@ impl Proxy {
     ) -> Attempt<Fact> {
         self.point(epoch, to, deadline).await?;
         let held = self.tell(&Ask::Look, deadline).await?.held_ms.or(now.went_on);
-        self.tell(&Ask::Release, deadline).await?;
+        if self.tell(&Ask::Release, deadline).await?.held_ms.is_some() {
+            return Err(failed("the router does not let clients go on"));
+        }
         self.awaited.over();
         let mut along = match now.scout {
-            Some(scout) => scout.session(left(deadline)).await,
+            Some(scout) => scout.session(&(epoch, to.clone()), left(deadline)).await,
             None => None,
         };
         let route = self.settings.route.address;
@@ -216,12 +221,12 @@ impl Proxy {
 
     /// A client for the statement that must come back, which does not wait with those that are held. If
     /// there is none, one of its own is begun when they go on.
-    async fn send_ahead(&self, deadline: Instant) -> Option<Scout> {
+    async fn send_ahead(&self, of: (Epoch, Region), until: Instant) -> Option<Scout> {
         let route = self.settings.route.address;
         let login = self.settings.client.login(route)?;
         let bound = Bound::to(route).ok()?;
-        self.tell(&Ask::Admit { from: bound.from }, deadline).await.ok()?;
-        Some(Scout::send(login, bound, route, AHEAD))
+        self.tell(&Ask::Admit { from: bound.from }, Instant::now() + LOOK).await.ok()?;
+        Some(Scout::send(login, bound, of, until))
     }
 
     async fn tell(&self, what: &Ask, deadline: Instant) -> Attempt<RouterState> {

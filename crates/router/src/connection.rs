@@ -110,7 +110,10 @@ async fn reach<'a>(
 ) -> Option<Reached<'a>> {
     let _waiting = Counted::new(&shared.clients(port).waiting);
     let deadline = Instant::now() + PATIENCE;
-    let gate = shared.gate(client.peer_addr().ok()?);
+    let gate = match port {
+        Port::Write => shared.gate(client.peer_addr().ok()?),
+        Port::Read => Gate::Held,
+    };
     let trying = async {
         let _turn = match gate {
             Gate::Held => Some(place.turn().await?),

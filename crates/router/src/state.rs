@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, VecDeque};
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicU32, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use tier0_config::ProxyProtocol;
@@ -19,8 +19,10 @@ use crate::lease::{Lease, now_us};
 /// How many connections to servers are made at once. Those that waited come in this order, not
 /// all together, onto a server that is cold.
 const AT_ONCE: usize = 64;
-/// How many of the agent's own clients may be on their way: those that never came are forgotten.
+/// How many of the agent's own clients may be on their way.
 const ADMITTED_MOST: usize = 8;
+/// For how long: one that did not come may have been another's address since.
+const ADMITTED_FOR: Duration = Duration::from_secs(2);
 /// A hold may not last longer than this, whatever is asked for.
 const LONGEST_HOLD: Duration = Duration::from_secs(600);
 
@@ -119,8 +121,8 @@ pub struct Shared {
     /// Until when answers may be passed on.
     pub lease: Lease,
     file: PathBuf,
-    /// For whom the gate is lifted, until they come or all others go on.
-    admitted: Mutex<VecDeque<SocketAddr>>,
+    /// For whom the gate is lifted, since when, until they come or all others go on.
+    admitted: Mutex<VecDeque<(SocketAddr, Instant)>>,
     /// One writer of the file at a time.
     writing: Mutex<()>,
     /// Where the nodes are, that of the own region first.
@@ -197,6 +199,8 @@ impl Shared {
 
     /// New connections wait. Where they do already, the time begins anew.
     pub fn hold(&self, lasting: Duration) {
+        // Whoever was let pass in an earlier one.
+        self.admitted().clear();
         let now = Instant::now();
         self.standing.send_modify(|standing| {
             let began = standing.held(now).map_or(now, |hold| hold.began);
@@ -206,15 +210,17 @@ impl Shared {
 
     /// The next connection from there is not held.
     pub fn admit(&self, from: SocketAddr) {
-        let mut admitted = self.admitted.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut admitted = self.admitted();
         admitted.truncate(ADMITTED_MOST - 1);
-        admitted.push_front(from);
+        admitted.push_front((from, Instant::now()));
     }
 
-    /// Whether a client from there, who has come, waits as the others do.
+    /// Whether a client from there, who has come to the write port, waits as the others do.
     pub fn gate(&self, from: SocketAddr) -> Gate {
-        let mut admitted = self.admitted.lock().unwrap_or_else(PoisonError::into_inner);
-        match admitted.iter().position(|one| *one == from) {
+        let mut admitted = self.admitted();
+        let now = Instant::now();
+        admitted.retain(|(_, since)| now - *since < ADMITTED_FOR);
+        match admitted.iter().position(|(one, _)| *one == from) {
             Some(at) => {
                 admitted.remove(at);
                 Gate::Lifted
@@ -223,9 +229,14 @@ impl Shared {
         }
     }
 
+    fn admitted(&self) -> MutexGuard<'_, VecDeque<(SocketAddr, Instant)>> {
+        // A panic while holding it leaves nothing half done.
+        self.admitted.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
     /// They go on.
     pub fn release(&self) {
-        self.admitted.lock().unwrap_or_else(PoisonError::into_inner).clear();
+        self.admitted().clear();
         self.standing.send_modify(|standing| standing.hold = None);
     }
 

@@ -1,4 +1,5 @@
-//! What clients met that come through routes, in a planned move, and what the verdict says of it.
+//! What clients met that come through routes, in a planned move, and what the verdict says of it. Left out:
+//! a region that is lost, where sessions of every kind meet errors.
 
 use std::time::Duration;
 

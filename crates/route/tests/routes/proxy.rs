@@ -167,76 +167,72 @@ pub fn to_cache(directory: &Path) -> tier0_config::RouteSettings {
     }
 }
 
-scenario!(
-    redis_is_held_moved_and_released_and_no_replica_or_fenced_master_is_taken_for_the_writer,
-    {
-        let root = tempfile::tempdir().unwrap();
-        let addresses = [free_address(), free_address()];
-        let [near, _far] = addresses.map(|address| redis(address, root.path()));
-        let route = to_cache(root.path());
-        let pointed = Pointed { epoch: Epoch::FIRST, to: region(1) };
-        std::fs::write(&route.pointer_file, plain_text(&pointed, addresses[0])).unwrap();
-        let (port, reads) = (route.address, route.read_address.unwrap());
-        let listens = tier0_route::control::socket(&route);
-        let nodes: BTreeMap<_, _> = [(region(1), addresses[0]), (region(2), addresses[1])].into();
-        let ways = [Way { route: route.clone(), nodes: nodes.clone() }];
-        let router = tokio::spawn(async move {
-            tier0_router::serve(&ways, 1_000, std::future::pending()).await.unwrap();
-        });
-        let client = Served::Redis { password: Secret::new("secret") };
-        let adapter = Arc::new(Route::new(RouteSettings { route, nodes, client }));
-        let order = async |order: RouteOrder, limit: Duration| {
-            adapter.perform(&Order::Route { order }, limit).await
-        };
-        let done = async |one: RouteOrder| {
-            let outcome = order(one, LIMIT).await;
-            assert!(matches!(outcome, Outcome::Done { .. }), "{outcome}");
-        };
-        let deadline = tokio::time::Instant::now() + LIMIT;
-        // The file is there a moment before somebody listens.
-        while UnixStream::connect(&listens).is_err() {
-            assert!(tokio::time::Instant::now() < deadline, "the router does not listen");
-            tokio::time::sleep(Duration::from_millis(10)).await;
-        }
-        // Both run.
-        done(release(1, 1)).await;
-        let mut open = Session::open(port).await.unwrap();
-        open.says("SET where region1", "+OK").await.unwrap();
-
-        done(hold(0, 60_000)).await;
-        let comes = tokio::spawn(async move {
-            let mut session = Session::open(port).await?;
-            session.says("GET where", "\r\n").await
-        });
-        done(switch(2, 2)).await;
-        let cut = open.says("GET where", "region1").await;
-        assert!(cut.is_err(), "{cut:?}");
-        // It is a replica for now: nothing is claimed.
-        let mut direct = Session::open(addresses[1]).await.unwrap();
-        direct.says("SET where region2", "+OK").await.unwrap();
-        direct
-            .says(&format!("REPLICAOF 127.0.0.1 {}", free_address().port()), "+OK")
-            .await
-            .unwrap();
-        let outcome = order(release(2, 2), Duration::from_millis(300)).await;
-        let Outcome::Failed { why } = &outcome else { panic!("{outcome}") };
-        assert!(why.contains("no statement came back through the route"), "{why}");
-        // A master, and fenced.
-        direct.says("CONFIG SET min-replicas-to-write 99", "+OK").await.unwrap();
-        direct.says("REPLICAOF NO ONE", "+OK").await.unwrap();
-        let outcome = order(release(2, 2), Duration::from_millis(300)).await;
-        let Outcome::Failed { why } = &outcome else { panic!("{outcome}") };
-        assert!(why.contains("NOREPLICAS"), "{why}");
-        direct.says("CONFIG SET min-replicas-to-write 0", "+OK").await.unwrap();
-        done(release(2, 2)).await;
-        let answered = comes.await.unwrap().unwrap();
-        assert!(answered.contains('$'), "{answered}");
-        let mut session = Session::open(port).await.unwrap();
-        session.says("GET where", "region2").await.unwrap();
-        // Who only reads gets to the near one, until that is gone.
-        Session::open(reads).await.unwrap().says("GET where", "region1").await.unwrap();
-        drop(near);
-        Session::open(reads).await.unwrap().says("GET where", "region2").await.unwrap();
-        router.abort();
+scenario!(redis_is_held_moved_and_released_and_only_what_takes_writes_is_the_writer, {
+    let root = tempfile::tempdir().unwrap();
+    let addresses = [free_address(), free_address()];
+    let [near, _far] = addresses.map(|address| redis(address, root.path()));
+    let route = to_cache(root.path());
+    let pointed = Pointed { epoch: Epoch::FIRST, to: region(1) };
+    std::fs::write(&route.pointer_file, plain_text(&pointed, addresses[0])).unwrap();
+    let (port, reads) = (route.address, route.read_address.unwrap());
+    let listens = tier0_route::control::socket(&route);
+    let nodes: BTreeMap<_, _> = [(region(1), addresses[0]), (region(2), addresses[1])].into();
+    let ways = [Way { route: route.clone(), nodes: nodes.clone() }];
+    let router = tokio::spawn(async move {
+        tier0_router::serve(&ways, 1_000, std::future::pending()).await.unwrap();
+    });
+    let client = Served::Redis { password: Secret::new("secret") };
+    let adapter = Arc::new(Route::new(RouteSettings { route, nodes, client }));
+    let order = async |order: RouteOrder, limit: Duration| {
+        adapter.perform(&Order::Route { order }, limit).await
+    };
+    let done = async |one: RouteOrder| {
+        let outcome = order(one, LIMIT).await;
+        assert!(matches!(outcome, Outcome::Done { .. }), "{outcome}");
+    };
+    let deadline = tokio::time::Instant::now() + LIMIT;
+    // The file is there a moment before somebody listens.
+    while UnixStream::connect(&listens).is_err() {
+        assert!(tokio::time::Instant::now() < deadline, "the router does not listen");
+        tokio::time::sleep(Duration::from_millis(10)).await;
     }
-);
+    // Both run.
+    done(release(1, 1)).await;
+    let mut open = Session::open(port).await.unwrap();
+    open.says("SET where region1", "+OK").await.unwrap();
+
+    done(hold(0, 60_000)).await;
+    let comes = tokio::spawn(async move {
+        let mut session = Session::open(port).await?;
+        session.says("GET where", "\r\n").await
+    });
+    done(switch(2, 2)).await;
+    let cut = open.says("GET where", "region1").await;
+    assert!(cut.is_err(), "{cut:?}");
+    // It is a replica for now: nothing is claimed.
+    let mut direct = Session::open(addresses[1]).await.unwrap();
+    direct.says("SET where region2", "+OK").await.unwrap();
+    direct.says(&format!("REPLICAOF 127.0.0.1 {}", free_address().port()), "+OK").await.unwrap();
+    let outcome = order(release(2, 2), Duration::from_millis(300)).await;
+    let Outcome::Failed { why } = &outcome else { panic!("{outcome}") };
+    assert!(why.contains("through the route: the server is a replica"), "{why}");
+    // A master, and fenced.
+    direct.says("REPLICAOF NO ONE", "+OK").await.unwrap();
+    direct.says("SET tier0:takes-writes taken", "+OK").await.unwrap();
+    direct.says("CONFIG SET min-replicas-to-write 99", "+OK").await.unwrap();
+    let outcome = order(release(2, 2), Duration::from_millis(300)).await;
+    let Outcome::Failed { why } = &outcome else { panic!("{outcome}") };
+    assert!(why.contains("NOREPLICAS"), "{why}");
+    direct.says("CONFIG SET min-replicas-to-write 0", "+OK").await.unwrap();
+    done(release(2, 2)).await;
+    direct.says("GET tier0:takes-writes", "taken").await.unwrap();
+    let answered = comes.await.unwrap().unwrap();
+    assert!(answered.contains('$'), "{answered}");
+    let mut session = Session::open(port).await.unwrap();
+    session.says("GET where", "region2").await.unwrap();
+    // Who only reads gets to the near one, until that is gone.
+    Session::open(reads).await.unwrap().says("GET where", "region1").await.unwrap();
+    drop(near);
+    Session::open(reads).await.unwrap().says("GET where", "region2").await.unwrap();
+    router.abort();
+});

@@ -23,6 +23,8 @@ const LIMIT: Duration = Duration::from_secs(60);
 /// Where the router of its own listens, and its directory.
 const ADDRESS: &str = "TIER0_TEST_ADDRESS";
 const DIRECTORY: &str = "TIER0_TEST_DIRECTORY";
+/// The file that is there once peers that vanished were given up.
+const SEEN: &str = "TIER0_TEST_SEEN";
 
 fn settings(address: SocketAddr, directory: &Path) -> RouteSettings {
     RouteSettings { address, read_address: None, ..support::settings(directory) }
@@ -205,8 +207,12 @@ fn peers_that_vanish_without_a_word_are_given_up() {
         skipped("peers that vanish", "only root can make a network");
         return;
     }
-    let status = Command::new("unshare").arg("--net").arg(own).args(inside).status().unwrap();
-    assert!(status.success(), "{status}");
+    let directory = tempfile::tempdir().unwrap();
+    let seen = directory.path().join("seen");
+    let mut command = Command::new("unshare");
+    command.arg("--net").arg(own).args(inside).env(SEEN, &seen);
+    let status = command.status().unwrap();
+    assert!(status.success() && seen.exists(), "{status}");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -238,6 +244,7 @@ async fn in_a_network_that_goes_down() {
     let took = began.elapsed();
     println!("given up after {took:?}");
     assert!(took > Duration::from_secs(5), "they were given up by something else: {took:?}");
+    std::fs::write(std::env::var_os(SEEN).unwrap(), "").unwrap();
 }
 
 /// Seconds of processor that a process has had.
