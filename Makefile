@@ -51,8 +51,11 @@ demo-specification: build ## The same traffic moved the specification's way, and
 # What only computes, the lint too, runs beside them and takes what they leave of the processor.
 test: setup-tests ## All tests, against real servers
 	@rm -f $(SKIPPED)
-	@if $(CARGO) tree --locked -p tier0 -e features -i tier0-failpoint | grep -q '$(FAILPOINTS)'; then \
-		echo "a build that is not for tests has failpoints" >&2; exit 1; fi
+	@tree=$$($(CARGO) tree --locked --workspace -e features -i tier0-failpoint) || exit 1; \
+	case $$tree in \
+		*'$(FAILPOINTS)'*) echo "a build that is not for tests has failpoints" >&2; exit 1;; \
+		*'tier0-failpoint v'*) ;; \
+		*) echo "cargo does not say whether a build has failpoints" >&2; exit 1;; esac
 	@RUST_TEST_THREADS=$(TEST_THREADS) $(ALL_BUT_WHOLE_STACK) -- --skip bad_days__ --skip model__
 	@$(WHOLE_STACK) --no-run
 	@RUST_TEST_THREADS=1 scripts/beside 'make lint proof' $(WHOLE_STACK)
