@@ -46,17 +46,17 @@ pub fn conditions(
             let milliseconds = |time: Duration| format!("{:.0}", time.as_secs_f64() * 1000.0);
             let stall = gap.map_or("under 20".to_owned(), |gap| milliseconds(gap.length()));
             let errors = switch.errors.get(&path).copied().unwrap_or_default();
+            let met = match errors {
+                1 => "1 error".to_owned(),
+                _ => format!("{errors} errors"),
+            };
             let cut = match allowed {
                 0 => String::new(),
-                _ => format!(" of {writers} sessions, each cut once"),
+                _ => format!(" ({writers} sessions, each cut once)"),
             };
             conditions.push((
                 (errors <= allowed as u64).into(),
-                format!(
-                    "{}, to {}: {errors} errors{cut}, stall {stall} ms",
-                    way(path),
-                    switch.target
-                ),
+                format!("{}, to {}: {met}{cut}, stall {stall} ms", way(path), switch.target),
             ));
         }
     }
