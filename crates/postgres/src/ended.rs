@@ -33,16 +33,16 @@ struct Looked {
 /// Ask the server that is about to be stopped. Where it does not say, nobody is known, and it is stopped
 /// all the same.
 pub(crate) async fn whom(session: &Session, limit: Duration) -> EndedSessions {
-    match session.value(WHO, limit).await.map(|text| serde_json::from_str(&text)) {
-        Ok(Ok(Looked { sessions, open, named })) => {
+    let looking = async {
+        let text = session.value(WHO, limit).await.map_err(|error| error.to_string())?;
+        serde_json::from_str(&text).map_err(|error| error.to_string())
+    };
+    match looking.await {
+        Ok(Looked { sessions, open, named }) => {
             EndedSessions { all: sessions, in_transaction: open, named }
         }
-        Ok(Err(error)) => {
-            tracing::warn!(%error, "whom a stop ends");
-            EndedSessions::default()
-        }
-        Err(error) => {
-            tracing::warn!(%error, "whom a stop ends");
+        Err(why) => {
+            tracing::warn!(why, "nobody knows whom a stop ends");
             EndedSessions::default()
         }
     }
