@@ -94,15 +94,7 @@ impl Own {
     }
 
     async fn seen(&self, wanted: impl Fn(&RouterState) -> bool) -> RouterState {
-        let deadline = Instant::now() + LIMIT;
-        loop {
-            let state = self.told(Ask::Look).await;
-            if wanted(&state) {
-                return state;
-            }
-            assert!(Instant::now() < deadline, "{state:?}");
-            tokio::time::sleep(Duration::from_millis(20)).await;
-        }
+        support::seen(LIMIT, async || self.told(Ask::Look).await, wanted).await
     }
 
     /// What it has in memory, in KiB.

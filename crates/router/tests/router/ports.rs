@@ -12,7 +12,7 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpSocket, TcpStream};
 use tokio::task::JoinHandle;
 
-use crate::support::{free_address, settings, skipped};
+use crate::support::{self, free_address, settings, skipped};
 
 const LIMIT: Duration = Duration::from_secs(20);
 
@@ -86,15 +86,7 @@ impl Rig {
     }
 
     async fn seen(&self, wanted: impl Fn(&RouterState) -> bool) -> RouterState {
-        let deadline = Instant::now() + LIMIT;
-        loop {
-            let state = self.told(Ask::Look).await;
-            if wanted(&state) {
-                return state;
-            }
-            assert!(Instant::now() < deadline, "{state:?}");
-            tokio::time::sleep(Duration::from_millis(5)).await;
-        }
+        support::seen(LIMIT, async || self.told(Ask::Look).await, wanted).await
     }
 
     async fn connect(&self) -> TcpStream {
