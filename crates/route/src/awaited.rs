@@ -27,6 +27,11 @@ impl Awaited {
         self.0.send_replace(Expected { held_until: Some(until), server: None });
     }
 
+    /// Until when they are held at most, unless that is over.
+    pub(crate) fn held_until(&self) -> Option<Instant> {
+        self.0.borrow().held_until.filter(|until| *until > Instant::now())
+    }
+
     /// They go on.
     pub(crate) fn over(&self) {
         self.0.send_replace(Expected::default());

@@ -72,9 +72,8 @@ impl Client {
 
     /// Come to wait along with the clients of a route, before they are held.
     pub(crate) async fn come_along(&self, along: &mut Along, route: SocketAddr, limit: Duration) {
-        if let Client::Postgres { database, user, password } = self {
-            let config = config(route, database, user, password);
-            *along = Session::open(&config, limit).await.ok();
+        if let Some(login) = self.login(route) {
+            *along = Session::open(&login, limit).await.ok();
         }
     }
 

@@ -33,8 +33,6 @@ pub struct Proxy {
 /// What is known of a move while it lasts.
 #[derive(Debug, Default)]
 struct Move {
-    /// Until when clients are held at most.
-    held_until: Option<Instant>,
     /// For how long clients were held who were let go on before the order for it came.
     went_on: Option<u64>,
     /// The client of which a statement must come back.
@@ -100,16 +98,15 @@ impl Proxy {
         self.awaited.forget();
         let performed = match order {
             RouteOrder::Hold { hold_ms, .. } => {
-                let until = Instant::now() + Duration::from_millis(*hold_ms);
-                *now = Move { held_until: Some(until), ..Move::default() };
-                self.awaited.held(until);
+                *now = Move::default();
+                self.awaited.held(Instant::now() + Duration::from_millis(*hold_ms));
                 self.hold(*hold_ms, deadline).await
             }
             RouteOrder::Switch { epoch, to } => {
                 let pointed = self.point(*epoch, to, deadline).await;
                 if let (Ok(_), Some(server)) = (&pointed, self.settings.nodes.get(to)) {
                     self.awaited.expect(*server);
-                    if let Some(until) = now.held_until.filter(|until| *until > Instant::now()) {
+                    if let Some(until) = self.awaited.held_until() {
                         now.scout = self.send_ahead((*epoch, to.clone()), until).await;
                     }
                 }

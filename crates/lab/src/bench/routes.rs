@@ -73,7 +73,7 @@ pub async fn run(arguments: &BenchArgs) -> Result<ExitCode> {
     };
     let rounds = if arguments.quick { QUICK_ROUNDS } else { ROUNDS };
     let measured = tokio::select! {
-        measured = measure(&state, &haproxy, (rounds, RUN), progress) => measured,
+        measured = measure(&state, &haproxy, rounds, progress) => measured,
         signal = interruption.next() => Err(anyhow::anyhow!("interrupted by {signal}")),
     };
     down::stop(&plan.directory, &Account::unprivileged()?, Data::Remove, progress).await?;
@@ -89,10 +89,10 @@ pub async fn run(arguments: &BenchArgs) -> Result<ExitCode> {
 async fn measure(
     state: &LabState,
     haproxy: &Path,
-    (rounds, each): (usize, Duration),
+    rounds: usize,
     progress: Progress,
 ) -> Result<(Vec<Measured>, Vec<Idle>)> {
-    let bench = Bench::prepare(state, haproxy, each).await?;
+    let bench = Bench::prepare(state, haproxy).await?;
     let mut runs = Vec::new();
     for round in 0..rounds {
         for workload in Workload::ALL {
@@ -137,7 +137,6 @@ impl Ways {
 struct Bench {
     directory: PathBuf,
     programs: Programs,
-    each: Duration,
     postgres: PostgresTarget,
     redis: RedisTarget,
     to_postgres: Ways,
@@ -147,7 +146,7 @@ struct Bench {
 }
 
 impl Bench {
-    async fn prepare(state: &LabState, haproxy: &Path, each: Duration) -> Result<Bench> {
+    async fn prepare(state: &LabState, haproxy: &Path) -> Result<Bench> {
         let programs = preflight::find_programs(&mut Vec::new()).context("programs of servers")?;
         let targets = Targets::of(&state.stack()?)?;
         let postgres = targets.postgres.first().context("the lab has no PostgreSQL")?.clone();
@@ -176,17 +175,8 @@ impl Bench {
         let haproxy = start(haproxy, &launcher, &[to_postgres, to_redis])?;
         let directory = state.directory.join("comparison");
         files::create_directory(&directory, &launcher.account)?;
-        let bench = Bench {
-            directory,
-            programs,
-            each,
-            postgres,
-            redis,
-            to_postgres,
-            to_redis,
-            router,
-            haproxy,
-        };
+        let bench =
+            Bench { directory, programs, postgres, redis, to_postgres, to_redis, router, haproxy };
         bench.initialise().await?;
         Ok(bench)
     }
@@ -232,12 +222,12 @@ impl Bench {
         let mut command = self.pgbench(way);
         command
             .args([what, "--no-vacuum", "--protocol", "prepared", "--log"])
-            .args(["--time", &self.each.as_secs().to_string()])
+            .args(["--time", &RUN.as_secs().to_string()])
             .args(["--client", &CLIENTS.to_string(), "--jobs", "1"])
             .arg(format!("--sampling-rate={}", 1.0 / SAMPLED as f64))
             .arg("--log-prefix")
             .arg(&prefix);
-        let said = output(command, self.each + GRACE).await?;
+        let said = output(command, RUN + GRACE).await?;
         let per_second = said
             .lines()
             .find_map(|line| line.strip_prefix("tps = ")?.split(' ').next()?.parse().ok())
@@ -258,7 +248,7 @@ impl Bench {
     async fn run_redis(&self, way: Way, pipeline: usize) -> Result<(f64, f64)> {
         let little = 2_000 * pipeline;
         let (per_second, _) = self.redis_benchmark(way, pipeline, little).await?;
-        let requests = (per_second * self.each.as_secs_f64()) as usize;
+        let requests = (per_second * RUN.as_secs_f64()) as usize;
         self.redis_benchmark(way, pipeline, requests.max(little)).await
     }
 
@@ -275,7 +265,7 @@ impl Bench {
             .args(["-a", self.password()?, "-t", "set", "-r", "10000", "--csv"])
             .args(["-c", &CLIENTS.to_string(), "-P", &pipeline.to_string()])
             .args(["-n", &requests.to_string()]);
-        let said = output(command, self.each + GRACE).await?;
+        let said = output(command, RUN + GRACE).await?;
         // "test","rps","avg_latency_ms","min_latency_ms","p50_latency_ms", …
         let figures = said.lines().find(|line| line.starts_with("\"SET\"")).map(|line| {
             let cells = line.split(',').map(|cell| cell.trim_matches('"').parse::<f64>());

@@ -10,14 +10,17 @@ use crate::ledger::{TrafficPlan, TrafficSummary, WritePath};
 /// The ways through routes.
 pub const PATHS: [WritePath; 3] = [WritePath::Routed, WritePath::Proxied, WritePath::RedisProxied];
 
-/// How many writers come this way, and how many errors they may meet in a planned move. PgBouncer has
-/// them wait; the router cuts each session once, and a write that is on its way then has no answer.
-fn writers(path: WritePath, plan: &TrafficPlan) -> (usize, usize) {
+/// How many sessions a planned move cuts, each once: a write that is on its way then has no answer. PgBouncer
+/// has its clients wait.
+fn cut(path: WritePath, plan: &TrafficPlan) -> usize {
     match path {
-        WritePath::Routed => (plan.routed_writers, 0),
-        WritePath::Proxied => (plan.proxied_writers, plan.proxied_writers),
-        WritePath::RedisProxied => (plan.redis_proxied_writers, plan.redis_proxied_writers),
-        WritePath::Postgres | WritePath::Redis | WritePath::RedisWait | WritePath::Http => (0, 0),
+        WritePath::Proxied => plan.proxied_writers,
+        WritePath::RedisProxied => plan.redis_proxied_writers,
+        WritePath::Routed
+        | WritePath::Postgres
+        | WritePath::Redis
+        | WritePath::RedisWait
+        | WritePath::Http => 0,
     }
 }
 
@@ -39,7 +42,7 @@ pub fn conditions(
 ) -> Vec<(Held, String)> {
     let mut conditions = Vec::new();
     for path in PATHS {
-        let (writers, allowed) = writers(path, plan);
+        let cut = cut(path, plan);
         let Some(path_summary) = summary.path(path) else { continue };
         for switch in switches {
             let gap = path_summary.latencies.largest_between(switch.from, switch.to);
@@ -50,13 +53,13 @@ pub fn conditions(
                 1 => "1 error".to_owned(),
                 _ => format!("{errors} errors"),
             };
-            let cut = match allowed {
+            let sessions = match cut {
                 0 => String::new(),
-                _ => format!(" ({writers} sessions, each cut once)"),
+                _ => format!(" ({cut} sessions, each cut once)"),
             };
             conditions.push((
-                (errors <= allowed as u64).into(),
-                format!("{}, to {}: {met}{cut}, stall {stall} ms", way(path), switch.target),
+                (errors <= cut as u64).into(),
+                format!("{}, to {}: {met}{sessions}, stall {stall} ms", way(path), switch.target),
             ));
         }
     }
